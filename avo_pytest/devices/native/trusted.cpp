@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+// What the CPU judge does itself and fast: contents of timed launches, fingerprints, and the FMA probe.
+// inputs.py and correctness.py define the first two; tests compare. Compiled for the machine it runs on;
+// without -ffast-math, so that NaN stays NaN.
+
+#include <stdint.h>
+#include <string.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <pthread.h>
+#include <sched.h>
+#endif
+
+namespace {
+
+constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
+
+inline uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    return x ^ (x >> 31);
+}
+
+// body(first, last) over [0, count), in pieces that are multiples of `grain`.
+template <class Body> void in_parallel(int64_t count, int64_t grain, int threads, const Body& body) {
+    int64_t grains = (count + grain - 1) / grain;
+    if (threads > grains) threads = static_cast<int>(grains);
+    if (threads <= 1) return body(0, count);
+    std::vector<std::thread> workers;
+    for (int t = 0; t < threads; ++t) {
+        int64_t first = grains * t / threads * grain, last = grains * (t + 1) / threads * grain;
+        if (last > count) last = count;
+        if (t + 1 < threads)
+            workers.emplace_back([&body, first, last] { body(first, last); });
+        else
+            body(first, last);
+    }
+    for (auto& worker : workers) worker.join();
+}
+
+// Words first … last-1 to `out`, 64 at a time: the first loop vectorises, the second stays in the first-level cache.
+void fill_words(uint16_t* out, int64_t first, int64_t last, uint64_t base, const uint16_t* table) {
+    constexpr int kChunk = 64;
+    uint64_t words[kChunk];
+    for (int64_t i = first; i < last; i += kChunk) {
+        int n = last - i < kChunk ? static_cast<int>(last - i) : kChunk;
+        for (int j = 0; j < kChunk; ++j) words[j] = mix(base + (static_cast<uint64_t>(i + j) + 1) * kGolden);
+        for (int j = 0; j < n; ++j) {
+            uint16_t* to = out + 4 * (i - first + j);
+            for (int lane = 0; lane < 4; ++lane) {
+                uint64_t h = words[j] >> (16 * lane);
+                to[lane] = static_cast<uint16_t>(table[h & 0xFFF] | (h & 0x8000));
+            }
+        }
+    }
+}
+
+inline uint32_t widen(uint16_t bf16) { return static_cast<uint32_t>(bf16) << 16; }
+
+inline float as_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+// One row: the sums of ±x under two random signs, and of x². Sixteen partial sums, so that it vectorises.
+void project(const uint16_t* x, int64_t width, uint64_t row, uint64_t secret, float* out) {
+    constexpr int kLanes = 16;
+    int64_t words = (width + 63) / 64;
+    float sums[3][kLanes] = {};
+    for (int64_t w = 0; w < words; ++w) {
+        uint64_t s0 = mix(secret + ((row * 2 + 0) * words + w + 1) * kGolden);
+        uint64_t s1 = mix(secret + ((row * 2 + 1) * words + w + 1) * kGolden);
+        uint16_t block[64] = {};
+        int64_t n = width - 64 * w < 64 ? width - 64 * w : 64;
+        memcpy(block, x + 64 * w, 2 * n);  // the rest stays zero: adds nothing
+        for (int c = 0; c < 64; c += kLanes) {
+            uint32_t piece0 = static_cast<uint32_t>(s0 >> c), piece1 = static_cast<uint32_t>(s1 >> c);
+            for (int lane = 0; lane < kLanes; ++lane) {
+                uint32_t bits = widen(block[c + lane]);
+                sums[0][lane] += as_float(bits ^ ((piece0 >> lane) << 31));
+                sums[1][lane] += as_float(bits ^ ((piece1 >> lane) << 31));
+                sums[2][lane] += as_float(bits) * as_float(bits);
+            }
+        }
+    }
+    for (int k = 0; k < 3; ++k) {
+        double total = 0;
+        for (int lane = 0; lane < kLanes; ++lane) total += sums[k][lane];
+        out[k] = static_cast<float>(total);
+    }
+}
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+typedef float Vector __attribute__((vector_size(kVectorBytes)));
+constexpr int kChains = 12;  // enough independent FMAs to hide their latency
+constexpr int kRounds = 256;
+constexpr double kFlopsPerCall = 2.0 * kRounds * kChains * (kVectorBytes / sizeof(float));
+
+// The accumulators converge to 1, so they neither overflow nor become denormal.
+__attribute__((noinline)) float multiply_add(float seed) {
+    Vector sums[kChains];
+    Vector factor = Vector{} + 0.75f, term = Vector{} + 0.25f;
+    for (int i = 0; i < kChains; ++i) sums[i] = Vector{} + (seed + 0.01f * i);
+    for (int round = 0; round < kRounds; ++round) {
+#pragma GCC unroll 12
+        for (int i = 0; i < kChains; ++i) sums[i] = sums[i] * factor + term;
+    }
+    Vector total = sums[0];
+    for (int i = 1; i < kChains; ++i) total += sums[i];
+    return total[0];
+}
+
+double seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void pin_to(int cpu) {
+#ifdef __linux__
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);  // refused: the probe still runs, unpinned
+#else
+    (void)cpu;
+#endif
+}
+
+double probe_here(double duration) {
+    float value = 0.5f;
+    int64_t calls = 0;
+    double start = seconds(), now = start;
+    while (now - start < duration) {
+        value = multiply_add(value);
+        ++calls;
+        now = seconds();
+    }
+    volatile float keep = value;
+    (void)keep;
+    return calls * kFlopsPerCall / (now - start) * 1e-9;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Elements 4i … 4i+3 of a tensor come from word i; `count` elements, a last partial word is cut.
+void avo_fill(uint16_t* out, int64_t count, uint64_t base, const uint16_t* table, int threads) {
+    int64_t words = count / 4;
+    in_parallel(words, 1 << 14, threads,
+                [=](int64_t first, int64_t last) { fill_words(out + 4 * first, first, last, base, table); });
+    if (count % 4) {
+        uint16_t tail[4];
+        fill_words(tail, words, words + 1, base, table);
+        memcpy(out + 4 * words, tail, 2 * (count % 4));
+    }
+}
+
+// out[rows][3]; see correctness.py for the definition of the signs.
+void avo_fingerprint(const uint16_t* x, int64_t rows, int64_t width, uint64_t secret, float* out, int threads) {
+    in_parallel(rows, 256, threads, [=](int64_t first, int64_t last) {
+        for (int64_t row = first; row < last; ++row) project(x + row * width, width, row, secret, out + 3 * row);
+    });
+}
+
+// FP32 FMA rate of each given CPU in GFLOPS, all at the same time, each for `duration` seconds.
+void avo_probe(const int* cpus, int count, double duration, double* gflops) {
+    std::atomic<int> waiting(count);
+    auto run = [&](int i) {
+        pin_to(cpus[i]);
+        waiting.fetch_sub(1);
+        while (waiting.load() > 0) std::this_thread::yield();
+        gflops[i] = probe_here(duration);
+    };
+    std::vector<std::thread> workers;
+    for (int i = 0; i < count; ++i) workers.emplace_back(run, i);
+    for (auto& worker : workers) worker.join();
+}
+
+}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""Who takes part: builds candidate and incumbent, lists the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from avo_pytest.assignment import RequestError
+from avo_pytest.build import Artifact, BuildError, build
+from avo_pytest.draw import Point
+from avo_pytest.identity import tree_hash
+from avo_pytest.manifest import ManifestError
+from avo_pytest.run import Run
+from avo_pytest.score import ArmRecord
+from avo_pytest.source import Source, SourceError, find_candidate, find_incumbent
+
+
+def candidate_source(run: Run, scratch: Path) -> Source:
+    """The candidate's folder. Raises RequestError."""
+    assignment, request = run.assignment, run.assignment.request
+    try:
+        return find_candidate(
+            request.root, request.kernel, assignment.target, request.candidate, scratch
+        )
+    except SourceError as error:
+        raise RequestError(f"candidate: {error}") from error
+
+
+def assemble(run: Run, candidate: Source, points: list[Point], scratch: Path) -> None:
+    """Build the judged arms and append all arms to the run. A candidate that does not build sets
+    `run.failure`; an incumbent that does not is left out with a note."""
+    _add_candidate(run, candidate, points)
+    _add_incumbent(run, candidate, points, scratch)
+    _add_twin(run)
+    for baseline in run.assignment.baselines:
+        run.arms.append({"name": baseline.name, "role": "baseline"})
+        run.arm_records.append(ArmRecord(name=baseline.name, role="baseline", dtype=baseline.dtype))
+
+
+def drop(run: Run, name: str, reason: str) -> None:
+    """A baseline that cannot run costs its column, not the run."""
+    run.absent[name] = reason
+    run.note(f"baseline {name} failed and is left out: {reason}")
+    run.arms[:] = [a for a in run.arms if a["name"] != name]
+    run.arm_records[:] = [a for a in run.arm_records if a.name != name]
+
+
+def _add_candidate(run: Run, source: Source, points: list[Point]) -> None:
+    try:
+        _append(run, "candidate", source, _build(run, "candidate", source, points))
+    except (BuildError, ManifestError, OSError) as error:
+        run.failure = str(error)
+        _append(run, "candidate", source, None)
+
+
+def _add_incumbent(run: Run, candidate: Source, points: list[Point], scratch: Path) -> None:
+    assignment, request = run.assignment, run.assignment.request
+    try:
+        source = find_incumbent(
+            request.root, request.kernel, assignment.target, request.incumbent, scratch
+        )
+    except SourceError as error:
+        raise RequestError(f"incumbent: {error}") from error
+    if source is None:
+        run.note("no incumbent: measuring against baselines")
+        return
+    try:
+        if tree_hash(source.path) == tree_hash(candidate.path):
+            run.note(f"the candidate is what {source.label} has: measuring against baselines")
+            return
+        _append(run, "incumbent", source, _build(run, "incumbent", source, points))
+    except (BuildError, ManifestError, OSError) as error:
+        run.note(f"the incumbent ({source.label}) does not build and is left out: {error}")
+
+
+def _add_twin(run: Run) -> None:
+    """The candidate's own code loaded a second time: any difference between the two is noise."""
+    if run.assignment.request.twin and run.arms:
+        first = run.arm_records[0]
+        run.arms.append({**run.arms[0], "name": "twin", "role": "null"})
+        run.arm_records.append(replace(first, name="twin", role="null"))
+
+
+def _append(run: Run, role: str, source: Source, artifact: Artifact | None) -> None:
+    run.arm_records.append(
+        ArmRecord(
+            name=role,
+            role=role,
+            dtype=run.output_dtype,
+            identity=tree_hash(source.path) if artifact else "",
+            artifact=artifact.hash if artifact else "",
+        )
+    )
+    if artifact is not None:
+        run.build_report[role] = dict(artifact.report)
+        run.arms.append({"name": role, "role": role, "artifact": str(artifact.path)})
+
+
+def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact:
+    run.stage(f"building the {role} ({source.label})")
+    assignment = run.assignment
+    configurations = [p.configuration for p in points] + list(assignment.throughput)
+    return build(
+        source.path, assignment.problem, configurations, assignment.facts, run.home / "cache"
+    )

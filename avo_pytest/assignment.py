@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""From what was asked (Request) to what will be judged (Assignment): cheap, builds nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avo_pytest.devices.probe import find_cuda
+from avo_pytest.loading import load_problem, problem_reference
+from avo_pytest.plan import DeviceFacts
+from avo_pytest.problem import Baseline, Configuration, DeviceKind, Problem
+
+TARGETS = ("cpu", "sm80", "sm90", "sm100")
+
+
+class RequestError(Exception):
+    """A request that cannot be served; the sentence says what to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for. None means: decide for me."""
+
+    root: Path
+    kernel: str
+    target: str = "auto"
+    device: str | None = None
+    candidate: str | None = None
+    incumbent: str | None = None
+    set: str | None = None
+    configuration: str | None = None
+    baselines: tuple[str, ...] | None = None
+    blocks: int | None = None
+    seed: int | None = None
+    mode: str = "measure"
+    threads: int | None = None
+    timeout_s: float = 20.0
+    twin: bool = False
+    subset: bool = False
+    json: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A request with every default filled in."""
+
+    request: Request
+    problem: Problem
+    problem_ref: str
+    target: str
+    device: str
+    kind: DeviceKind
+    facts: DeviceFacts
+    set: str
+    throughput: tuple[Configuration, ...]
+    baselines: tuple[Baseline, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    seed: int
+    threads: int
+    subset: bool
+
+
+def assign(request: Request) -> Assignment:
+    """Resolve target, device, configurations and baselines. Raises RequestError."""
+    reference = problem_reference(request.kernel, request.root)
+    try:
+        problem = load_problem(reference, root=request.root)
+    except FileNotFoundError as error:
+        raise RequestError(f"kernel {request.kernel!r}: {error}") from error
+    target, device, facts = _target_and_device(request)
+    kind: DeviceKind = "cpu" if target == "cpu" else "cuda"
+    name, configurations = _throughput_set(problem, kind, request.set)
+    chosen = _filter(configurations, request.configuration)
+    present, absent = _baselines(problem, kind, request.baselines)
+    return Assignment(
+        request=request,
+        problem=problem,
+        problem_ref=reference,
+        target=target,
+        device=device,
+        kind=kind,
+        facts=facts,
+        set=name,
+        throughput=chosen,
+        baselines=present,
+        absent=absent,
+        seed=secrets.randbits(63) if request.seed is None else request.seed,
+        threads=request.threads or usable_cores(),
+        subset=request.subset or len(chosen) < len(configurations),
+    )
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def existing_targets(root: Path, kernel: str) -> tuple[str, ...]:
+    """Targets of a kernel that have a manifest, oldest first."""
+    return tuple(t for t in TARGETS if (root / "kernels" / kernel / t / "kernel.toml").is_file())
+
+
+def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts]:
+    wants_cpu = request.target == "cpu" or request.device == "cpu"
+    index = _cuda_index(request.device)
+    facts, _, reason = (None, {}, "the CPU was asked for") if wants_cpu else find_cuda(index)
+    targets = existing_targets(request.root, request.kernel)
+    if request.target == "auto":
+        able = [t for t in targets if _runs(t, facts)]
+        if not able:
+            raise RequestError(
+                f"kernel {request.kernel!r} has no target for this machine (targets: "
+                f"{', '.join(targets) or 'none'}; GPU: {reason or 'present'})"
+            )
+        target = able[-1]
+    else:
+        target = request.target
+        if target not in TARGETS:
+            raise RequestError(f"target {target!r}: one of auto, {', '.join(TARGETS)}")
+        if not _runs(target, facts):
+            arch = facts.arch if facts else f"no GPU ({reason})"
+            raise RequestError(f"target {target} needs another device than this one: {arch}")
+    if target == "cpu":
+        return target, "cpu", DeviceFacts(arch=platform.machine())
+    assert facts is not None
+    return target, f"cuda:{index}", facts
+
+
+def _cuda_index(device: str | None) -> int:
+    if device in (None, "cpu", "cuda"):
+        return 0
+    kind, _, index = str(device).partition(":")
+    if kind != "cuda" or not index.isdigit():
+        raise RequestError(f"device {device!r}: cpu, cuda or cuda:N")
+    return int(index)
+
+
+def _runs(target: str, facts: DeviceFacts | None) -> bool:
+    """sm80 code is built for whatever device there is; sm90 and sm100 need their own family."""
+    if target == "cpu":
+        return True
+    if facts is None:
+        return False
+    major = int(facts.arch.removeprefix("sm_").rstrip("af")) // 10
+    return {"sm80": major >= 8, "sm90": major == 9, "sm100": major == 10}[target]
+
+
+def _throughput_set(
+    problem: Problem, kind: DeviceKind, wanted: str | None
+) -> tuple[str, tuple[Configuration, ...]]:
+    sets = problem.throughput.get(kind, {})
+    if not sets:
+        raise RequestError(f"problem {problem.name!r} has no throughput set for {kind}")
+    name = wanted or next(iter(sets))
+    if name not in sets:
+        raise RequestError(f"set {name!r}: {problem.name} on {kind} has {', '.join(sets)}")
+    return name, sets[name]
+
+
+def _filter(configurations: Sequence[Configuration], glob: str | None) -> tuple[Configuration, ...]:
+    if glob is None:
+        return tuple(configurations)
+    chosen = tuple(c for c in configurations if fnmatch.fnmatchcase(c.name, glob))
+    if not chosen:
+        names = ", ".join(c.name for c in configurations)
+        raise RequestError(f"configuration {glob!r} matches none of {names}")
+    return chosen
+
+
+def _baselines(
+    problem: Problem, kind: DeviceKind, wanted: tuple[str, ...] | None
+) -> tuple[tuple[Baseline, ...], dict[str, str]]:
+    fitting = [b for b in problem.baselines if b.device == kind]
+    names = [b.name for b in fitting]
+    for name in wanted or ():
+        if name not in names:
+            raise RequestError(
+                f"baseline {name!r}: {problem.name} on {kind} has {', '.join(names)}"
+            )
+    present, absent = [], {}
+    for baseline in fitting:
+        if wanted is not None and baseline.name not in wanted:
+            continue
+        if (reason := baseline.absent()) is None:
+            present.append(baseline)
+        else:
+            absent[baseline.name] = reason
+    return tuple(present), absent

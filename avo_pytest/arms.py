@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from avo_pytest.assignment import RequestError
-from avo_pytest.build import Artifact, BuildError, build
+from avo_pytest.assignment import Assignment, RequestError
+from avo_pytest.build import Artifact, AskDriver, BuildError, build
 from avo_pytest.draw import Point
 from avo_pytest.identity import tree_hash
 from avo_pytest.manifest import ManifestError
@@ -38,10 +38,9 @@ def assemble(run: Run, candidate: Source, points: list[Point], scratch: Path) ->
         run.arm_records.append(ArmRecord(name=baseline.name, role="baseline", dtype=baseline.dtype))
 
 
-def drop(run: Run, name: str, reason: str) -> None:
+def leave_out(run: Run, name: str, reason: str) -> None:
     """A baseline that cannot run costs its column, not the run."""
     run.absent[name] = reason
-    run.note(f"baseline {name} failed and is left out: {reason}")
     run.arms[:] = [a for a in run.arms if a["name"] != name]
     run.arm_records[:] = [a for a in run.arm_records if a.name != name]
 
@@ -102,5 +101,19 @@ def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact
     assignment = run.assignment
     configurations = [p.configuration for p in points] + list(assignment.throughput)
     return build(
-        source.path, assignment.problem, configurations, assignment.facts, run.home / "cache"
+        source.path,
+        assignment.problem,
+        configurations,
+        assignment.facts,
+        run.home / "cache",
+        ask_driver=_occupancy(assignment),
     )
+
+
+def _occupancy(assignment: Assignment) -> AskDriver | None:
+    """Who answers `max_active_blocks`: a child with a driver, so that the judge needs no context."""
+    if assignment.kind == "cpu":
+        return None
+    from avo_pytest.devices.cuda_occupancy import ask_driver
+
+    return ask_driver(assignment.index)

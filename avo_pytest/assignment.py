@@ -7,8 +7,8 @@ import fnmatch
 import os
 import platform
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from avo_pytest.devices.probe import find_cuda
@@ -39,6 +39,7 @@ class Request:
     blocks: int | None = None
     seed: int | None = None
     mode: str = "measure"
+    regime: str = "refreshed"
     threads: int | None = None
     timeout_s: float = 20.0
     twin: bool = False
@@ -60,10 +61,15 @@ class Assignment:
     set: str
     throughput: tuple[Configuration, ...]
     baselines: tuple[Baseline, ...]
-    absent: Mapping[str, str] = field(default_factory=dict)
     seed: int
     threads: int
+    lock: str
     subset: bool
+
+    @property
+    def index(self) -> int:
+        """Number of the CUDA device."""
+        return _cuda_index(self.device)
 
 
 def assign(request: Request) -> Assignment:
@@ -73,11 +79,10 @@ def assign(request: Request) -> Assignment:
         problem = load_problem(reference, root=request.root)
     except FileNotFoundError as error:
         raise RequestError(f"kernel {request.kernel!r}: {error}") from error
-    target, device, facts = _target_and_device(request)
+    target, device, facts, lock = _target_and_device(request)
     kind: DeviceKind = "cpu" if target == "cpu" else "cuda"
     name, configurations = _throughput_set(problem, kind, request.set)
     chosen = _filter(configurations, request.configuration)
-    present, absent = _baselines(problem, kind, request.baselines)
     return Assignment(
         request=request,
         problem=problem,
@@ -88,10 +93,10 @@ def assign(request: Request) -> Assignment:
         facts=facts,
         set=name,
         throughput=chosen,
-        baselines=present,
-        absent=absent,
+        baselines=_baselines(problem, kind, request.baselines),
         seed=secrets.randbits(63) if request.seed is None else request.seed,
         threads=request.threads or usable_cores(),
+        lock=lock,
         subset=request.subset or len(chosen) < len(configurations),
     )
 
@@ -108,10 +113,11 @@ def existing_targets(root: Path, kernel: str) -> tuple[str, ...]:
     return tuple(t for t in TARGETS if (root / "kernels" / kernel / t / "kernel.toml").is_file())
 
 
-def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts]:
+def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts, str]:
+    """Target, device, its facts, and the name of the lock that guards it."""
     wants_cpu = request.target == "cpu" or request.device == "cpu"
     index = _cuda_index(request.device)
-    facts, _, reason = (None, {}, "the CPU was asked for") if wants_cpu else find_cuda(index)
+    facts, identity, reason = (None, {}, "the CPU was asked for") if wants_cpu else find_cuda(index)
     targets = existing_targets(request.root, request.kernel)
     if request.target == "auto":
         able = [t for t in targets if _runs(t, facts)]
@@ -129,9 +135,9 @@ def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts]:
             arch = facts.arch if facts else f"no GPU ({reason})"
             raise RequestError(f"target {target} needs another device than this one: {arch}")
     if target == "cpu":
-        return target, "cpu", DeviceFacts(arch=platform.machine())
+        return target, "cpu", DeviceFacts(arch=platform.machine()), "cpu"
     assert facts is not None
-    return target, f"cuda:{index}", facts
+    return target, f"cuda:{index}", facts, str(identity.get("uuid", f"cuda-{index}"))
 
 
 def _cuda_index(device: str | None) -> int:
@@ -177,7 +183,8 @@ def _filter(configurations: Sequence[Configuration], glob: str | None) -> tuple[
 
 def _baselines(
     problem: Problem, kind: DeviceKind, wanted: tuple[str, ...] | None
-) -> tuple[tuple[Baseline, ...], dict[str, str]]:
+) -> tuple[Baseline, ...]:
+    """Those asked for, present or not: only a worker can tell what runs on its device."""
     fitting = [b for b in problem.baselines if b.device == kind]
     names = [b.name for b in fitting]
     for name in wanted or ():
@@ -185,12 +192,4 @@ def _baselines(
             raise RequestError(
                 f"baseline {name!r}: {problem.name} on {kind} has {', '.join(names)}"
             )
-    present, absent = [], {}
-    for baseline in fitting:
-        if wanted is not None and baseline.name not in wanted:
-            continue
-        if (reason := baseline.absent()) is None:
-            present.append(baseline)
-        else:
-            absent[baseline.name] = reason
-    return tuple(present), absent
+    return tuple(b for b in fitting if wanted is None or b.name in wanted)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avo_pytest import compile_cuda, elf, flags, gpu_compiler, host_compiler, inspection
+from avo_pytest import compile_cuda, elf, flags, gpu_compiler, host_compiler, inspection, sandbox
 from avo_pytest.artifact import new_folder
 from avo_pytest.identity import File, hash_of
 from avo_pytest.native_shim import shim
@@ -20,7 +20,7 @@ from avo_pytest.specification import Manifest
 from avo_pytest.toolchain import Compiled, CompileError, Means
 
 FORMAT = 1  # of the cache; part of every key
-_KEY = 16
+_KEY = 32
 _MUTABLE = ".nv.global"
 _LOG_CHARACTERS = 4000
 
@@ -71,6 +71,7 @@ class Codes:
         self._tree = {name: file for name, file in tree.items() if name != "kernel.toml"}
         self._cache = cache / "codes"
         self._means = Means(limits.build_s, limits.memory_bytes, confine)
+        self._isolation = sandbox.level()[0] if confine else "none"
         self._codes: dict[tuple[tuple[tuple[str, int], ...], str], Code] = {}
         self._spent_s = 0.0
 
@@ -124,6 +125,7 @@ class Codes:
         native = cpu and flags.HOST_FLAGS.intersection(manifest.flags)
         parts = [
             FORMAT,
+            self._isolation,
             [manifest.target, self._arch, manifest.source, *manifest.flags],
             sorted(macros.items()),
             hash_of(self._tree),
@@ -179,6 +181,7 @@ class Codes:
         report = {
             "macros": dict(macros),
             "seconds": round(compiled.seconds, 3),
+            "isolation": self._isolation,
             **inspect(path, compiled.log, self._means),
         }
         entry = {"file": path.name, "key": _key(compiled.code), "report": report}

@@ -190,9 +190,9 @@ def agreement(
     Detection of one wrong row at relative distance e, for an anchor of 2.35e-3: a miss has
     probability 1 - exp(-(0.028/e)²): e = 1 (a zero row, another row's values) 8e-4, 0.1 7 %. A
     wrong tile of 64 rows: these to the power of 64, below 1e-72. Zeros and anything that changes
-    the norm by 1 % are always found, so is one wrong element; two equally wrong elements cancel in
-    both projections with probability 1/4. Signs are new in each launch, so what is wrong in every
-    launch is found in a few.
+    the norm by more than √2·limit_worst (1.3 %) are always found, so is one wrong element; two
+    equally wrong elements cancel in both projections with probability 1/4. Signs are new in each
+    launch, so what is wrong in every launch is found in a few.
     """
     errors, norms = _distances(one, other)
     widened = math.sqrt(2) * _inflation(len(one))
@@ -335,11 +335,10 @@ def _distances(one: Any, other: Any) -> tuple[Rows, Rows]:
     with np.errstate(all="ignore"):
         norm_a, norm_b = np.sqrt(a[:, 2]), np.sqrt(b[:, 2])
         longer = np.maximum(norm_a, norm_b)
+        longer[~np.isfinite(longer)] = np.nan  # nothing agrees with NaN or overflow
+        longer[longer == 0] = np.finfo(np.float64).tiny
         apart = np.sqrt(((a[:, :2] - b[:, :2]) ** 2).mean(1))
-        return (
-            np.where(apart == 0, 0.0, apart / longer),
-            np.where(norm_a == norm_b, 0.0, np.abs(norm_a - norm_b) / longer),
-        )
+        return apart / longer, np.abs(norm_a - norm_b) / longer
 
 
 def _row_limit(anchor: Anchor) -> float:

@@ -46,7 +46,9 @@ class Elf:
 
     @property
     def undefined(self) -> tuple[str, ...]:
-        return tuple(s.name for s in self.symbols if not s.defined and s.name)
+        """Names that the driver would have to provide, but for its own bookkeeping."""
+        missing = (s.name for s in self.symbols if not s.defined and s.name)
+        return tuple(name for name in missing if not name.startswith(".nv."))
 
     def section(self, name: str) -> Section | None:
         return next((s for s in self.sections if s.name == name), None)
@@ -56,11 +58,6 @@ class Elf:
         section = self.section(f".nv.info.{kernel}")
         sizes = dict(_parameters(section.content)) if section else {}
         return [sizes[i] for i in sorted(sizes)]
-
-    def static_shared(self, kernel: str) -> int:
-        """Bytes of statically allocated shared memory."""
-        section = self.section(f".nv.shared.{kernel}")
-        return section.size if section else 0
 
 
 def parse(image: bytes) -> Elf:

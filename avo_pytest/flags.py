@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from avo_pytest.specification import Target, did_you_mean
 
@@ -28,78 +27,54 @@ CPU_FLAGS = frozenset(
 )
 HOST_FLAGS = frozenset({"-march=native", "-mcpu=native", "-mtune=native"})  # depend on the host
 
-# flag → (field of cuda.core.ProgramOptions, value); ptxas options collect in a list
-CUDA_FLAGS: dict[str, tuple[str, Any]] = {
-    "--use_fast_math": ("use_fast_math", True),
-    "--extra-device-vectorization": ("extra_device_vectorization", True),
-    "-extra-device-vectorization": ("extra_device_vectorization", True),
-    "--restrict": ("restrict", True),
-    **{
-        f"--{flag}={text}": (field, value)
-        for flag, field in (
-            ("ftz", "ftz"),
-            ("fmad", "fma"),
-            ("prec-div", "prec_div"),
-            ("prec-sqrt", "prec_sqrt"),
-        )
-        for text, value in (("true", True), ("false", False))
-    },
-    **{f"--std={std}": ("std", std) for std in ("c++17", "c++20")},
-    **{f"-Xptxas=-O{level}": ("ptxas_options", f"-O{level}") for level in range(4)},
-    **{f"-Xptxas=-dlcm={c}": ("ptxas_options", f"-dlcm={c}") for c in ("ca", "cg")},
-    **{
-        f"-Xptxas=--allow-expensive-optimizations={text}": (
-            "ptxas_options",
-            f"--allow-expensive-optimizations={text}",
-        )
-        for text in ("true", "false")
-    },
-    **{
-        f"-Xptxas=--register-usage-level={n}": ("ptxas_options", f"--register-usage-level={n}")
-        for n in range(11)
-    },
-}
-_REGISTERS = re.compile(r"--maxrregcount=(\d{1,3})")
+_TRUTH = ("true", "false")
+CUDA_FLAGS = frozenset(
+    {
+        *("--use_fast_math", "--extra-device-vectorization", "--restrict"),
+        *("--std=c++17", "--std=c++20"),
+        *(f"--ftz={truth}" for truth in _TRUTH),
+        *(f"--fmad={truth}" for truth in _TRUTH),
+        *(f"--prec-div={truth}" for truth in _TRUTH),
+        *(f"--prec-sqrt={truth}" for truth in _TRUTH),
+        *(f"--maxrregcount={count}" for count in range(16, 256)),
+        *(f"-Xptxas=-O{level}" for level in range(4)),
+        *(f"-Xptxas=-dlcm={cache}" for cache in ("ca", "cg")),
+        *(f"-Xptxas=--allow-expensive-optimizations={truth}" for truth in _TRUTH),
+        *(f"-Xptxas=--register-usage-level={level}" for level in range(11)),
+    }
+)
+_SHOWN = re.compile(r"(--maxrregcount|-Xptxas=--register-usage-level)=(\d+)")  # as a range
 
 
 def check(target: Target, flags: Sequence[str]) -> str | None:
     """None, or a sentence about the first flag that is not allowed or is contradicted."""
+    allowed = CPU_FLAGS if target == "cpu" else CUDA_FLAGS
     seen: dict[str, str] = {}
     for flag in flags:
-        option = _option(target, flag)
-        if option is None:
-            allowed = sorted(
-                CPU_FLAGS if target == "cpu" else [*CUDA_FLAGS, "--maxrregcount=16…255"]
-            )
-            near = did_you_mean(flag, allowed)
-            return f"flag {flag!r} is not allowed{near} Allowed for {target}: {' '.join(allowed)}"
+        if flag not in allowed:
+            near, choice = did_you_mean(flag, allowed), " ".join(_ranges(allowed))
+            return f"flag {flag!r} is not allowed{near}; allowed for {target}: {choice}"
+        option = _option(flag)
         if option in seen:
             return f"flag {flag!r} contradicts or repeats {seen[option]!r}"
         seen[option] = flag
     return None
 
 
-def program_options(flags: Sequence[str]) -> dict[str, Any]:
-    """Checked CUDA flags as keyword arguments of cuda.core.ProgramOptions."""
-    options: dict[str, Any] = {"ptxas_options": ["-v"]}
-    for flag in flags:
-        if match := _REGISTERS.fullmatch(flag):
-            options["max_register_count"] = int(match[1])
-            continue
-        field, value = CUDA_FLAGS[flag]
-        if field == "ptxas_options":
-            options[field].append(value)
+def _option(flag: str) -> str:
+    """What the flag sets: two flags that set the same contradict each other."""
+    if flag.startswith("-Xptxas=-O"):
+        return "-Xptxas=-O"
+    return flag.rpartition("=")[0] or flag
+
+
+def _ranges(allowed: Collection[str]) -> list[str]:
+    """The flags in order, those with a number as a range."""
+    numbers: dict[str, list[int]] = {}
+    plain = []
+    for flag in allowed:
+        if match := _SHOWN.fullmatch(flag):
+            numbers.setdefault(match[1], []).append(int(match[2]))
         else:
-            options[field] = value
-    return options
-
-
-def _option(target: Target, flag: str) -> str | None:
-    """What the flag sets, once only; None if it is not allowed."""
-    if target == "cpu":
-        return flag.partition("=")[0] if flag in CPU_FLAGS else None
-    if match := _REGISTERS.fullmatch(flag):
-        return "--maxrregcount" if 16 <= int(match[1]) <= 255 else None
-    if flag not in CUDA_FLAGS:
-        return None
-    return re.sub(r"=?\w*$", "", flag) if flag.startswith("-Xptxas") else CUDA_FLAGS[flag][0]
+            plain.append(flag)
+    return sorted(plain + [f"{name}={min(n)}…{max(n)}" for name, n in numbers.items()])

@@ -31,6 +31,7 @@ _WARNING = re.compile(r"warning|C75\d\d", re.IGNORECASE)
 _ENTRY = re.compile(r"Compiling entry function '([^']+)'")
 _FIGURES = {
     "registers": re.compile(r"Used (\d+) registers"),
+    "static_shared_bytes": re.compile(r"(\d+) bytes smem"),
     "stack_bytes": re.compile(r"(\d+) bytes stack frame"),
     "spill_store_bytes": re.compile(r"(\d+) bytes spill stores"),
     "spill_load_bytes": re.compile(r"(\d+) bytes spill loads"),
@@ -44,6 +45,7 @@ _HOST_CLASSES = {
     "tdpbf16ps": re.compile(r"\btdpbf16ps\b"),
     "neon_fma": re.compile(r"\b(?:fmla|bfmmla|bfdot)\b"),
 }
+_WARNINGS = 20
 _DISASSEMBLY_BYTES = 64 << 20
 
 
@@ -53,8 +55,8 @@ def of_cubin(path: Path, log: str, means: Means) -> dict[str, Any]:
     resources, counts = _resources(log), _sass(path, means)
     kernels = {
         name: {
+            "static_shared_bytes": 0,  # ptxas mentions it only where there is some
             **resources.get(name, {}),
-            "static_shared_bytes": parsed.static_shared(name),
             "parameter_bytes": parsed.parameters(name),
             **({"sass": counts[name]} if name in counts else {}),
         }
@@ -110,7 +112,9 @@ def _resources(log: str) -> dict[str, dict[str, int]]:
 
 
 def _warnings(log: str) -> list[str]:
-    return [line.strip() for line in log.splitlines() if _WARNING.search(line)][:50]
+    """Each warning once, without those about the toolkit's own headers (absolute paths)."""
+    lines = (line.strip() for line in log.splitlines() if _WARNING.search(line))
+    return list(dict.fromkeys(line for line in lines if not line.startswith("/")))[:_WARNINGS]
 
 
 def _sass(path: Path, means: Means) -> dict[str, dict[str, int]]:

@@ -23,3 +23,4 @@ class Job:
     throughput: tuple[Mapping[str, Any], ...] = ()
     blocks: int = 0
     timeout_s: float = 20.0
+    regime: str = "refreshed"

@@ -18,24 +18,24 @@ class Journal:
         self.folder = folder
         self.lost: str | None = None
         self._file: TextIO | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "journal.jsonl").open("a", buffering=1, encoding="utf-8")
-        except OSError as error:
-            self.lost = f"no journal in {folder}: {error.strerror}"
+        self._closed = False
 
     def append(self, message: Mapping[str, Any]) -> None:
-        """Write one line now."""
-        if self._file is None:
-            return
+        """Write one line now; the first makes the file, so a run that never starts leaves none."""
         try:
-            self._file.write(json.dumps(message, sort_keys=True) + "\n")
+            if self._file is None and not self._closed:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / "journal.jsonl"
+                self._file = path.open("a", buffering=1, encoding="utf-8")
+            if self._file is not None:
+                self._file.write(json.dumps(message, sort_keys=True) + "\n")
         except OSError as error:
-            self.lost = f"journal {self._file.name} stopped: {error.strerror}"
+            self.lost = f"journal in {self.folder} stopped: {error.strerror}"
             self.close()
 
     def close(self) -> None:
         """Safe to call twice."""
+        self._closed = True
         if self._file is not None:
             file, self._file = self._file, None
             try:

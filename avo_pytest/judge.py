@@ -93,7 +93,7 @@ class Judge:
         self._started = True
         run = self.run
         run.journal.append({"kind": "run", "run": run.name, "kernel": run.assignment.problem.name})
-        self._closing.enter_context(device_lock(run.assignment.device, self._waiting))
+        self._closing.enter_context(device_lock(run.assignment.lock, self._waiting))
         arms.assemble(run, self._candidate, self._points, self._scratch())
         self._checking = checking.check_all(run, self._points)
 

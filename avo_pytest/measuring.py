@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from avo_pytest.arms import drop
+from avo_pytest.arms import leave_out
 from avo_pytest.run import ArmSpec, Run, parse_check
 from avo_pytest.score import Check, Sample, Status
 
@@ -36,7 +36,8 @@ def measure(run: Run, blocks: int) -> None:
             break
         assert failure.arm is not None
         _forget(run)
-        drop(run, failure.arm, failure.reason)
+        run.note(f"baseline {failure.arm} failed and is left out: {failure.reason}")
+        leave_out(run, failure.arm, failure.reason)
     run.failure = f"{failure.arm or 'worker'}: {failure.reason}"
     run.late_checks.append(
         Check(
@@ -61,7 +62,6 @@ def _forget(run: Run) -> None:
 def _with_one_worker(run: Run, arms: Sequence[ArmSpec], blocks: int) -> Failure | None:
     """None when the worker did all of it."""
     throughput = tuple(asdict(c) for c in run.assignment.throughput)
-    total = blocks * len(throughput) * 2 * len(arms)
     at = throughput[0]["name"]
     with run.worker(arms, throughput=throughput, blocks=blocks) as worker:
         for message in run.listen(worker):
@@ -76,7 +76,7 @@ def _with_one_worker(run: Run, arms: Sequence[ArmSpec], blocks: int) -> Failure 
                 return Failure(message["arm"], Status(message["status"]), message["reason"], at)
             elif kind == "error":
                 return Failure(None, Status.INVALID, message["reason"], at)
-            _keep(run, message, total)
+            _keep(run, message, blocks * len(throughput) * 2 * len(arms))
         worker.stop()
         return Failure(None, Status.CRASHED, worker.death(), at)
 
@@ -92,6 +92,8 @@ def _keep(run: Run, message: Mapping[str, Any], total: int) -> None:
     elif kind == "sample":
         run.samples.append(Sample(**message["sample"]))
         run.progress(len(run.samples), total, message["sample"]["configuration"])
+    elif kind == "absent":
+        leave_out(run, message["arm"], message["reason"])
     elif kind == "staging":
         run.progress(0, total, f"loading {message['configuration']}")
 

@@ -22,7 +22,7 @@ STDERR_TAIL_BYTES = 2000
 
 
 class WorkerProcess:
-    """One fresh process running one Job. Iterate over `messages()`; always `stop()`."""
+    """One fresh process running one Job. Iterate over `messages()`; always `close()`."""
 
     def __init__(self, job: Job, *, silence_s: float) -> None:
         self._silence_s = silence_s
@@ -71,6 +71,11 @@ class WorkerProcess:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def close(self) -> None:
+        """Stop, and forget what it printed."""
+        self.stop()
+        self._stderr.close()
 
     def death(self) -> str:
         """A sentence on how the process ended, with the end of what it printed."""

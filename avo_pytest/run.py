@@ -65,7 +65,6 @@ class Run:
             name=name,
             created=created,
             journal=Journal(home / "runs" / name),
-            absent=dict(assignment.absent),
         )
 
     @property
@@ -100,13 +99,14 @@ class Run:
             cache=str(self.home / "cache"),
             arms=tuple(arms),
             timeout_s=request.timeout_s,
+            regime=request.regime,
             **work,
         )
         process = WorkerProcess(job, silence_s=SILENCE_S)
         try:
             yield process
         finally:
-            process.stop()
+            process.close()
 
     def listen(self, worker: WorkerProcess) -> Iterator[Mapping[str, Any]]:
         """The worker's messages, journalled before anybody acts on them."""
@@ -126,7 +126,7 @@ class Run:
             kernel=request.kernel,
             target=assignment.target,
             set=assignment.set,
-            regime="refreshed",
+            regime=request.regime,
             subset=assignment.subset,
             seed=assignment.seed,
             isolation=str(self.environment.get("isolation", "none")),

@@ -100,9 +100,18 @@ def _run(job: Job, emit: _Emitter) -> None:
         if job.checks:
             _check(job, problem, device, next(a for a in arms if a.role == "candidate"), emit)
         if job.throughput:
-            _measure(job, problem, device, arms, emit)
+            _measure(job, problem, device, _present(problem, arms, emit), emit)
     finally:
         device.close()
+
+
+def _present(problem: Problem, arms: Sequence[Arm], emit: _Emitter) -> list[Arm]:
+    """The arms less the baselines that cannot run here, with the reason told."""
+    reasons = {b.name: b.absent() for b in problem.baselines if b.name in {a.name for a in arms}}
+    for name, reason in reasons.items():
+        if reason is not None:
+            emit({"kind": "absent", "arm": name, "reason": reason})
+    return [arm for arm in arms if reasons.get(arm.name) is None]
 
 
 def _configuration(raw: Mapping[str, Any]) -> Configuration:
@@ -186,7 +195,9 @@ def _measure(
         for raw in job.throughput:
             configuration = _configuration(raw)
             emit({"kind": "staging", "configuration": configuration.name})
-            bench, verdicts = timing.stage(device, problem, configuration, arms, job.timeout_s)
+            bench, verdicts = timing.stage(
+                device, problem, configuration, arms, timeout_s=job.timeout_s, regime=job.regime
+            )
             benches.append(bench)
             _report(bench, verdicts, emit)
         schedule = timing.Schedule(blocks=job.blocks)

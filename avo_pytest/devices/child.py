@@ -21,6 +21,7 @@ from avo_pytest.confine import NOT_CONFINED
 from avo_pytest.devices import ArmFailed
 from avo_pytest.devices.disturbance import process_cpu_ns
 
+LOAD_FAILED = 3  # child.cpp, kLoadFailed: the artifact did not load
 _LOG_BYTES = 600
 
 
@@ -171,9 +172,11 @@ class Child:
 
     def _death(self) -> ArmFailed:
         code = self._process.returncode
-        status, reason = "launch_error", f"exit status {code}"
+        status, reason = "crashed", f"ended itself with exit status {code}"
         if code < 0:
             status, reason = "crashed", f"killed by {signal.Signals(-code).name}"
+        elif code == LOAD_FAILED:
+            status, reason = "launch_error", "could not be loaded"
         elif code == NOT_CONFINED:
             status, reason = "invalid", "could not be confined"
         log = self._last_words()

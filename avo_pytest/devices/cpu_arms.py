@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ class CandidateArm:
         return None
 
     def close(self) -> None:
+        """End the process and free its memory. Safe to call twice."""
         self.child.close()
         for memory in (self.output, *self._workspaces.values()):
             memory.close()
@@ -159,12 +161,16 @@ class BaselineArm:
         self.name, self.child, self._number = child.arm, child, number
         self.output = _output_memory(specs)
         blocks = {**inputs, self.output.name: self.output}
-        child.ask(
-            torch_arm.stage_message(number, configuration, specs),
-            b"s",
-            timeout_s=ASK_S,
-            descriptors=[blocks[spec.name].fd for spec in specs],
-        )
+        try:
+            child.ask(
+                torch_arm.stage_message(number, configuration, specs),
+                b"s",
+                timeout_s=ASK_S,
+                descriptors=[blocks[spec.name].fd for spec in specs],
+            )
+        except ArmFailed:
+            self.output.close()
+            raise
 
     def prepare(self, poison: int) -> None:
         """Poison the output and let the baseline convert the inputs, if it does."""
@@ -184,8 +190,10 @@ class BaselineArm:
         return None
 
     def close(self) -> None:
-        if self.child.alive:
-            self._ask(b"x")
+        """Forget the stage; the process goes on. Safe to call twice."""
+        if self.child.alive and self.output.fd >= 0:
+            with contextlib.suppress(ArmFailed):
+                self._ask(b"x")
         self.output.close()
 
     def _ask(self, letter: bytes) -> None:

@@ -97,7 +97,7 @@ class CpuStage:
         return self._timing(span, rate_before, rate_after, foreign)
 
     def fingerprint(self, arm: str, secret: int) -> NDArray[np.float32]:
-        """float32 [rows, 3]: see correctness.py."""
+        """float32 [rows, 3]: see fingerprints.py."""
         return self._machine.trusted.fingerprint(self._outputs[arm], secret)
 
     def rows(self, arm: str, rows: Any) -> NDArray[np.float64]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from cuda.bindings import driver
 
+from avo_pytest.artifact import load_artifact
 from avo_pytest.devices import Arm, ArmFailed
 from avo_pytest.devices.cuda_clock import LaunchClock
 from avo_pytest.devices.cuda_driver import Context, call, device_uuid
@@ -99,12 +99,14 @@ class CudaDevice:
 
     @cached_property
     def _torch(self) -> TorchSide | None:
-        return TorchSide(self._gpu.context) if TorchSide.available() else None
+        if not TorchSide.available():
+            return None
+        side = TorchSide(self._gpu.context)
+        self._cleanup.callback(side.close)
+        return side
 
 
 def _load(arm: Arm, configuration: Configuration) -> Planned:
-    from avo_pytest.build import load_artifact
-
     if arm.artifact is None:
         return Planned(arm)
     artifact = load_artifact(arm.artifact)
@@ -115,7 +117,7 @@ def _load(arm: Arm, configuration: Configuration) -> Planned:
             "build_error",
             f"{arm.artifact}: no plan for configuration {configuration.name}",
         )
-    return Planned(arm, plan, Path(artifact.codes[plan.code]).read_bytes())
+    return Planned(arm, plan, artifact.codes[plan.code].read_bytes())
 
 
 def _version(package: str) -> str | None:

@@ -74,7 +74,7 @@ class Inputs:
     def arrays(self, side: TorchSide | None) -> dict[str, Any]:
         """As they stand: torch tensors over the buffers, or host copies without torch."""
         if side is not None:
-            return {n: side.oracle_view(self.buffers[n].address, s) for n, s in self.specs.items()}
+            return {n: side.view(self.buffers[n].address, s) for n, s in self.specs.items()}
         return {name: self._copy(spec) for name, spec in self.specs.items()}
 
     def damage(self) -> str | None:

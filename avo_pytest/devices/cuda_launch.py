@@ -15,6 +15,7 @@ from avo_pytest.devices.cuda_driver import SUCCESS, Context, CudaError, LaunchRe
 from avo_pytest.plan import Launch
 
 PORTABLE_CLUSTER = 8
+PARAMETER_BYTES = 4096
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _FUNCTION = driver.CUfunction_attribute
 
@@ -22,8 +23,7 @@ _FUNCTION = driver.CUfunction_attribute
 class Code:
     """A loaded cubin. Each arm loads its own copy."""
 
-    def __init__(self, context: Context, cubin: bytes) -> None:
-        self._context = context
+    def __init__(self, cubin: bytes) -> None:
         self._library = call(driver.cuLibraryLoadData(cubin, [], [], 0, [], [], 0))
 
     def kernel(self, name: str) -> Any:
@@ -55,14 +55,14 @@ class PreparedLaunch:
         self._device = context.device
         self._kernel = code.kernel(launch.function)
         self._check(context.facts.smem_optin)
-        self._set_attributes(context)
+        allow(self._kernel, launch, context.device)
         packed = [self._packed(i, maps, addresses) for i in range(len(launch.arguments))]
         self._check_arity(len(packed))
         # Room to spare: a kernel that takes a larger argument reads zeros, not the heap.
-        self._values = [create_string_buffer(value.ljust(4096, b"\0"), 4096) for value in packed]
+        self._values = [create_string_buffer(value, PARAMETER_BYTES) for value in packed]
         self._pointers = (c_void_p * max(1, len(packed)))(*map(addressof, self._values))
         self._at = addressof(self._pointers)
-        self._config = _config(context, launch)
+        self._config = launch_config(launch, context.stream)
 
     def enqueue(self) -> None:
         """Launch. Raises LaunchRefused, or CudaError when the context is lost."""
@@ -120,21 +120,8 @@ class PreparedLaunch:
                 f"{launch.function}: cluster {launch.cluster} does not divide grid {launch.grid}"
             )
 
-    def _set_attributes(self, context: Context) -> None:
-        launch = self._launch
-        wanted = {"MAX_DYNAMIC_SHARED_SIZE_BYTES": launch.shared_bytes}
-        if launch.carveout_percent is not None:
-            wanted["PREFERRED_SHARED_MEMORY_CARVEOUT"] = launch.carveout_percent
-        if launch.cluster and prod(launch.cluster) > PORTABLE_CLUSTER:
-            wanted["NON_PORTABLE_CLUSTER_SIZE_ALLOWED"] = 1
-        for name, value in wanted.items():
-            most = max(value, self._attribute(name)) if "DYNAMIC" in name else value
-            what = getattr(_FUNCTION, f"CU_FUNC_ATTRIBUTE_{name}")
-            call(driver.cuKernelSetAttribute(what, most, self._kernel, context.device))
-
     def _attribute(self, name: str) -> int:
-        what = getattr(_FUNCTION, f"CU_FUNC_ATTRIBUTE_{name}")
-        return int(call(driver.cuKernelGetAttribute(what, self._kernel, self._device)))
+        return function_attribute(self._kernel, name, self._device)
 
     def _sentence(self, error: str) -> str:
         launch = self._launch
@@ -148,12 +135,32 @@ class PreparedLaunch:
         return f"{launch.function}: {error}; {shape}; asked of limit: {limits}"
 
 
-def _config(context: Context, launch: Launch) -> Any:
+def function_attribute(kernel: Any, name: str, device: Any) -> int:
+    """One CU_FUNC_ATTRIBUTE_… of a kernel."""
+    what = getattr(_FUNCTION, f"CU_FUNC_ATTRIBUTE_{name}")
+    return int(call(driver.cuKernelGetAttribute(what, kernel, device)))
+
+
+def allow(kernel: Any, launch: Launch, device: Any) -> None:
+    """Set on the kernel what a launch needs: shared memory, carve-out, large clusters."""
+    shared = "MAX_DYNAMIC_SHARED_SIZE_BYTES"
+    wanted = {shared: max(launch.shared_bytes, function_attribute(kernel, shared, device))}
+    if launch.carveout_percent is not None:
+        wanted["PREFERRED_SHARED_MEMORY_CARVEOUT"] = launch.carveout_percent
+    if launch.cluster and prod(launch.cluster) > PORTABLE_CLUSTER:
+        wanted["NON_PORTABLE_CLUSTER_SIZE_ALLOWED"] = 1
+    for name, value in wanted.items():
+        what = getattr(_FUNCTION, f"CU_FUNC_ATTRIBUTE_{name}")
+        call(driver.cuKernelSetAttribute(what, value, kernel, device))
+
+
+def launch_config(launch: Launch, stream: Any) -> Any:
+    """The CUlaunchConfig; its grid counts blocks, with or without clusters."""
     config = driver.CUlaunchConfig()
     config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
     config.blockDimX, config.blockDimY, config.blockDimZ = launch.block
     config.sharedMemBytes = launch.shared_bytes
-    config.hStream = context.stream
+    config.hStream = stream
     attributes = _attributes(launch)
     config.numAttrs = len(attributes)
     config.attrs = attributes
@@ -163,22 +170,22 @@ def _config(context: Context, launch: Launch) -> Any:
 def _attributes(launch: Launch) -> Sequence[Any]:
     attributes = []
     if launch.cluster:
-        cluster = _attribute("CLUSTER_DIMENSION")
+        cluster = _launch_attribute("CLUSTER_DIMENSION")
         dimension = cluster.value.clusterDim
         dimension.x, dimension.y, dimension.z = launch.cluster
         attributes.append(cluster)
     if launch.cooperative:
-        cooperative = _attribute("COOPERATIVE")
+        cooperative = _launch_attribute("COOPERATIVE")
         cooperative.value.cooperative = 1
         attributes.append(cooperative)
     if launch.programmatic:
-        programmatic = _attribute("PROGRAMMATIC_STREAM_SERIALIZATION")
+        programmatic = _launch_attribute("PROGRAMMATIC_STREAM_SERIALIZATION")
         programmatic.value.programmaticStreamSerializationAllowed = 1
         attributes.append(programmatic)
     return attributes
 
 
-def _attribute(name: str) -> Any:
+def _launch_attribute(name: str) -> Any:
     attribute = driver.CUlaunchAttribute()
     attribute.id = getattr(driver.CUlaunchAttributeID, f"CU_LAUNCH_ATTRIBUTE_{name}")
     return attribute

@@ -60,7 +60,8 @@ class CudaStage:
         self._output_spec = problem.output(configuration)
         if self._output_spec.dtype != "bf16":
             raise ValueError(f"{problem.name}: the cuda device checks bf16 outputs only")
-        self._oracle_side: TorchSide | None = None
+        self._key: int | None = None
+        self._told: set[int | None] = set()  # keys whose reference may still be in torch's cache
         self._cleanup = ExitStack()
         self._works: dict[str, Work] = {}
         self._outputs: dict[str, Buffer] = {}
@@ -78,10 +79,13 @@ class CudaStage:
 
     def write(self, contents: Mapping[str, Any]) -> None:
         self._forget()
+        self._key = None
         self._inputs.write(contents)
 
     def refresh(self, key: int) -> None:
-        self._forget()
+        if key in self._told:
+            self._forget()
+        self._key = key
         self._inputs.refresh(self._gpu.seed, key)
 
     def launch(self, arm: str, *, timeout_s: float) -> Timing:
@@ -113,7 +117,8 @@ class CudaStage:
             row_bytes = found.shape[1] * found.itemsize
             for one, row in zip(found, wanted.tolist(), strict=True):
                 self._gpu.context.to_host(one, self._outputs[arm].address + row * row_bytes)
-        return inputs.from_bf16(found).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # poison may be a signalling NaN
+            return inputs.from_bf16(found).astype(np.float64)
 
     def bits(self, arm: str) -> Any:
         spec = self._output_spec
@@ -123,8 +128,8 @@ class CudaStage:
 
     def oracle_inputs(self) -> Mapping[str, Any]:
         self._gpu.context.synchronize()
-        self._oracle_side = self._gpu.torch()
-        return self._inputs.arrays(self._oracle_side)
+        self._told.add(self._key)
+        return self._inputs.arrays(self._gpu.torch())
 
     def damage(self, arm: str) -> str | None:
         return self._canaries.damage() or self._inputs.damage() or self._workspace_damage()
@@ -158,7 +163,7 @@ class CudaStage:
                 self._works[arm] = self._baseline(arm, output)
                 return [output]
             tensors = self._inputs.addresses | {self._output_spec.name: output.address}
-            code = Code(self._gpu.context, planned.cubin)
+            code = Code(planned.cubin)
             self._cleanup.callback(code.close)
             work = PlannedArm(
                 context=self._gpu.context,
@@ -217,5 +222,8 @@ class CudaStage:
         return next((d for w in self._works.values() if (d := w.damage())), None)
 
     def _forget(self) -> None:
-        if self._oracle_side is not None:
-            self._oracle_side.forget()
+        """Contents come back to which the oracle has answered: an arm must not find the answer."""
+        side = self._gpu.torch() if self._told else None
+        if side is not None:
+            side.forget()
+        self._told.clear()

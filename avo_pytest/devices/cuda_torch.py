@@ -21,7 +21,7 @@ _TYPESTR = {"bf16": "<i2", "f16": "<f2", "f32": "<f4", "i32": "<i4"}
 
 
 class TorchSide:
-    """Torch set to the worker's device and stream. Its cache is emptied of reference results."""
+    """Torch set to the worker's device and stream."""
 
     def __init__(self, context: Context) -> None:
         torch: Any = importlib.import_module("torch")
@@ -32,7 +32,6 @@ class TorchSide:
         torch.cuda.set_stream(stream)
         self._matrices: Any = None
         self.emptied = 0
-        self._holds_results = False
 
     @staticmethod
     def available() -> bool:
@@ -49,17 +48,17 @@ class TorchSide:
         tensor = self._torch.as_tensor(span, device=self._device)
         return tensor.view(self._torch.bfloat16) if spec.dtype == "bf16" else tensor
 
-    def oracle_view(self, address: int, spec: TensorSpec) -> Any:
-        """The same for the oracle: what it leaves in torch's cache goes before the next launch."""
-        self._holds_results = True
-        return self.view(address, spec)
-
     def forget(self) -> None:
-        """Give back torch's cached memory if an oracle may have left results there."""
-        if self._holds_results:
-            self._torch.cuda.empty_cache()
-            self._holds_results = False
-            self.emptied += 1
+        """Give back torch's cached memory: an oracle may have left its results there."""
+        self._torch.cuda.synchronize()
+        self._torch.cuda.empty_cache()
+        self.emptied += 1
+
+    def close(self) -> None:
+        """Leave torch on its own stream, without our memory."""
+        self._matrices = None
+        self._torch.cuda.set_stream(self._torch.cuda.default_stream(self._device))
+        self.forget()
 
     def ceiling(self) -> float:
         """TFLOPS of one BF16 8192-cubed product, median of a few."""

@@ -106,7 +106,7 @@ class Trusted:
         """float32 [rows, 3] (inputs.py); nothing of it stays on the device."""
         result = np.empty((rows, 3), np.float32)
         at = self._room(result.nbytes)
-        lanes = min(32, 1 << (-(-width // 16) - 1).bit_length())
+        lanes = min(32, 1 << (-(-width // 32) - 1).bit_length())
         values = (c_uint64(address), c_uint64(rows), c_uint32(width), c_uint32(lanes))
         blocks = self._blocks(rows * lanes)
         self._launch("fingerprint", blocks, *values, c_uint64(secret), c_uint64(at))

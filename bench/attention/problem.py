@@ -263,7 +263,7 @@ def draw(generator: random.Random, base: Configuration | None = None) -> Configu
         batch, kv_heads = generator.choice((1, 1, 2, 3)), generator.randint(1, 3)
         heads = kv_heads * generator.choice((1, 1, 2, 3, 4, 7))
         longest = math.isqrt(4_000_000 // (batch * heads))
-        seq = _near_tiles(generator, int(math.exp(generator.uniform(0, math.log(longest)))))
+        seq = _near_tiles(generator, int(longest ** math.sqrt(generator.random())))
         return configuration(batch, heads, kv_heads, seq, generator.randint(0, 1), values)
     batch = generator.choice((1, base["batch"]))
     kv_heads = generator.choice((1, base["kv_heads"], base["kv_heads"]))
@@ -277,7 +277,7 @@ def draw(generator: random.Random, base: Configuration | None = None) -> Configu
 
 def _near_tiles(generator: random.Random, seq: int) -> int:
     """`seq`, or a neighbour of a multiple of a usual tile size."""
-    tile = generator.choice((1, 1, 16, 64, 128, 176, 192))
+    tile = generator.choice([tile for tile in (1, 1, 16, 64, 128, 176, 192) if tile <= seq])
     return max(1, seq // tile * tile + generator.choice((-1, 0, 1)))
 
 

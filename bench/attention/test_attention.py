@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Attention, judged. `pytest bench/attention` for a quick look, `pytest --avo-score` for a score."""
+"""Attention: `pytest bench/attention` for a quick look, `pytest --avo-score` for a score."""
 
 
 def test_correctness(judged, configuration):

@@ -76,12 +76,13 @@ def _heavy(rng: np.random.Generator, c: Configuration) -> Values:
 # Exact values. Their result lies on the BF16 grid, and an honest kernel's FP32 result before the
 # final rounding is off by far less than half a BF16 step (2^-9 relative), so it rounds to exactly
 # that: for any tiling, order of keys, split of keys, exp2 approximation with exp2(0) = 1, division
-# or reciprocal, P in FP32 or BF16, normalised early or late. What is assumed: the maximum that is
-# subtracted is a running one, so that P of a key that holds the row's maximum is 1 and BF16 does
-# not round it. (A kernel that updates it lazily updates it here: maxima differ by 0 or by more
-# than 100 in log2 units.) Gaps to other keys are above 200: their P is 0 or drowns. |score·log2e|
-# stays below 4096, so that FP32 rounding of maximum·log2e moves P by less than 2^-12. No exact
-# result is 0, where nothing would drown.
+# or reciprocal, P in FP32 or BF16. What is assumed, as of every one-pass kernel: the division comes
+# after the product with V, and the maximum that is subtracted is a running one, so that P of a key
+# that holds the row's maximum is 1 and BF16 does not round it. (A kernel that updates it lazily
+# updates it here: maxima differ by 0 or by more than 100 in log2 units.) Gaps to other keys are
+# above 200: their P is 0 or drowns. |score·log2e| stays below 4096, so that FP32 rounding of
+# maximum·log2e moves P by less than 2^-12. No exact result is 0, where nothing would drown.
+# torch's flash and cuDNN kernels and FlashAttention-3 pass all of them.
 
 
 def _constant(rng: np.random.Generator, c: Configuration) -> Values:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the CPU judge does itself and fast: contents of timed launches, fingerprints, and the FMA probe.
-// inputs.py and correctness.py define the first two; tests compare. Compiled for the machine it runs on;
+// inputs.py and fingerprints.py define the first two; tests compare. Compiled for the machine it runs on;
 // without -ffast-math, so that NaN stays NaN.
 
 #include <stdint.h>
@@ -167,7 +167,7 @@ void avo_fill(uint16_t* out, int64_t count, uint64_t base, const uint16_t* table
     }
 }
 
-// out[rows][3]; see correctness.py for the definition of the signs.
+// out[rows][3]; see fingerprints.py for the definition of the signs.
 void avo_fingerprint(const uint16_t* x, int64_t rows, int64_t width, uint64_t secret, float* out, int threads) {
     in_parallel(rows, 256, threads, [=](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) project(x + row * width, width, row, secret, out + 3 * row);

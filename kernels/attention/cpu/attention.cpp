@@ -263,8 +263,8 @@ extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const ui
                                   uint16_t* o, int64_t batch, int64_t seq, int64_t heads,
                                   int64_t kv_heads, int32_t causal, float scale_log2e,
                                   int32_t threads) {
-    const Problem problem = {q,        k,           v,           o,      batch, seq, heads,
-                             kv_heads, causal != 0, scale_log2e, threads};
+    const Problem problem = {q,     k,        v,           o,           batch,  seq,
+                             heads, kv_heads, causal != 0, scale_log2e, threads};
 #if SIMD_BF16_DOT
     // vdpbf16ps has twice the FLOP rate of FP32 FMA on AMD's cores (Zen 4 on), half on Intel's.
     if (DOT_BF16 == 1 || (DOT_BF16 == 2 && __builtin_cpu_is("amd"))) {

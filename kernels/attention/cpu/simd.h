@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// One vector type for every machine. Plain arithmetic, loads and transposes use GCC's vector
-// extensions, so the same source is right on AVX-512, AVX2 and, four lanes wide, anywhere else;
-// intrinsics appear only where the extensions cannot say what the instruction does.
+// One vector type for every machine. Plain arithmetic, loads and transposes use the vector
+// extensions of GCC (12 on) and clang, so the same source is right on AVX-512, AVX2 and, four lanes
+// wide, anywhere else; intrinsics appear where the extensions cannot name an instruction, or where
+// GCC 12 makes slow code of them.
 //
 // A "word" is 32 bits: one float, or two consecutive BF16 numbers with the first in the low half.
 // Words are moved as floats; moving never changes bits.
@@ -14,6 +15,11 @@
 #include <utility>
 
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 warns of its own header's deliberately undefined values once they are inlined.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #endif
 
@@ -37,7 +43,6 @@ typedef float Vec __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t IntVec __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint32_t UintVec __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint16_t HalfVec __attribute__((vector_size(2 * LANES), may_alias));
-typedef uint32_t Word __attribute__((may_alias));
 
 template <class V>
 ALWAYS_INLINE V load(const void* from) {

@@ -2,8 +2,8 @@
 //
 // One tile: MR queries against one block of at most KB keys (FlashAttention's inner step).
 //
-// The MR x NR block of sums fills the register file: with 32 registers 14 x 2 vectors of sums, 2 of
-// the panel and 1 broadcast. Scores, and in their place P, stay in L1 between the two products.
+// The MR x NV vectors of sums fill the register file: of 32 registers 6 x 4 sums, 4 of the panel
+// and a broadcast, or 14 x 2, 2 and 1. Scores, and in their place P, stay in L1 between products.
 #pragma once
 
 #include <algorithm>

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""`avo`: one small module of `commands` per command, each with `add_parser` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from avo_pytest import __version__
+
+COMMANDS = ("score", "build", "doctor", "new")
+EXAMPLES = """\
+examples:
+  avo doctor                                     what this machine can do, and each fix
+  avo score                                      score the working tree's kernel
+  avo score --target sm80 --set mha              ... on a GPU, one set of configurations
+  avo build --kernel attention --target sm80     compile without a GPU: registers, spills, SASS
+  avo new kernel softmax                         a kernel, its problem and its tests to start from
+
+`avo COMMAND --help` explains one command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    if sys.platform == "win32":
+        print("avo: Windows is not supported; use Linux, WSL or macOS", file=sys.stderr)
+        return 1
+    parser = argparse.ArgumentParser(
+        prog="avo",
+        description="Judge GPU and CPU kernels: correctness and throughput are tests.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"avo-pytest {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    modules = {name: importlib.import_module(f"avo_pytest.commands.{name}") for name in COMMANDS}
+    for module in modules.values():
+        module.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(modules[arguments.command].run(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `avo … | head`
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""What to do next, from a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avo_pytest.report.outcome import Outcome, first_failure, outcome
+from avo_pytest.score import Record, Status
+from avo_pytest.statistics import Summary
+
+
+def advice(record: Record, summary: Summary, saved: Path | None) -> list[str]:
+    """One sentence a step, the most urgent first."""
+    found = outcome(record, summary)
+    if found is Outcome.INCORRECT:
+        steps = [_mend(record)]
+    elif found is Outcome.UNMEASURED:
+        steps = ["The run is incomplete: see above, then run it again."]
+    elif record.subset:
+        steps = ["Run without -k and --avo-configuration for a score."]
+    else:
+        steps = _improve(record, summary)
+    if record.isolation == "none" and record.environment:
+        steps.append("Candidate code ran unconfined; `avo doctor` says how to change that.")
+    if saved is not None:
+        steps.append(f"Raw samples and environment: {saved}")
+    return steps
+
+
+def _mend(record: Record) -> str:
+    failed = first_failure(record)
+    assert failed is not None
+    where = f"kernels/{record.kernel}/{record.target}"
+    if failed.status is Status.BUILD_ERROR:
+        return (
+            f"Mend {where}; `avo build --kernel {record.kernel} --target {record.target}` "
+            "shows the compiler's whole output."
+        )
+    return (
+        f"Mend {where}, then replay this check: pytest --avo-score --avo-kernel {record.kernel} "
+        f"--avo-target {record.target} --avo-seed {record.seed} -k '[{failed.configuration}]'"
+    )
+
+
+def _improve(record: Record, summary: Summary) -> list[str]:
+    where = f"kernels/{record.kernel}/{record.target}"
+    steps = [f"Edit {where} and score again: the version on main is then the incumbent."]
+    ratios = [
+        (value[0], row.configuration, arm)
+        for row in summary.rows
+        for arm, value in row.ratios.items()
+        if arm != "incumbent"
+    ]
+    if ratios:
+        value, configuration, arm = min(ratios)
+        steps.append(f"Weakest point: {configuration}, {value:.2f}x {arm}.")
+    return steps

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""The scoreboard: figures, narrow and piped output, failures, and the line that is a contract."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from avo_pytest.report.outcome import Outcome, last_line, outcome
+from avo_pytest.report.terminal import scoreboard
+from avo_pytest.score import (
+    ArmRecord,
+    Check,
+    ConfigurationRecord,
+    Record,
+    Sample,
+    Status,
+)
+from avo_pytest.statistics import summarise
+
+MS = {"candidate": 10.0, "incumbent": 10.2, "torch-fp32": 12.0, "torch-bf16": 16.0}
+NAMES = ("b1-h4-s1024-d128-full", "b1-h4-s1024-d128-causal")
+
+
+def samples(names=NAMES, blocks=5) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(
+            block=block,
+            configuration=name,
+            turn=turn,
+            position=position,
+            arm=arm,
+            ms=ms * (1 + 0.001 * block),
+            host_ms=ms,
+        )
+        for block in range(blocks)
+        for name in names
+        for turn in range(2)
+        for position, (arm, ms) in enumerate(MS.items())
+    )
+
+
+def a_record(**changes) -> Record:
+    arms = (
+        ArmRecord(name="candidate", role="candidate", dtype="bf16"),
+        ArmRecord(name="torch-fp32", role="baseline", dtype="f32"),
+        ArmRecord(name="torch-bf16", role="baseline", dtype="bf16"),
+        ArmRecord(name="incumbent", role="incumbent", dtype="bf16"),
+    )
+    record = Record(
+        run="20260102-030405-abcdef",
+        created="2026-01-02T03:04:05+00:00",
+        mode="measure",
+        kernel="attention",
+        target="cpu",
+        set="cpu",
+        regime="refreshed",
+        subset=False,
+        seed=42,
+        isolation="child",
+        harness="0" * 64,
+        environment={"device": "A CPU", "threads": 2, "flags": ["avx2", "fma"], "torch": None},
+        arms=arms,
+        configurations=tuple(
+            ConfigurationRecord(name=name, group=name.rsplit("-", 1)[1], flops=2e9)
+            for name in NAMES
+        ),
+        checks=tuple(
+            Check(configuration=f"c{i}", arm="candidate", status=Status.OK) for i in range(34)
+        ),
+        samples=samples(),
+        absent={"cudnn": "torch sees no CUDA device"},
+        notes=("no incumbent",),
+    )
+    return replace(record, **changes)
+
+
+def incorrect() -> Record:
+    bad = Check(
+        configuration="s77",
+        arm="candidate",
+        status=Status.INCORRECT,
+        reason="row 3: error 1.0 above 0.01",
+    )
+    record = a_record()
+    return replace(record, checks=(*record.checks[:5], bad, *record.checks[6:]), samples=())
+
+
+def text_of(record: Record, **options) -> str:
+    return scoreboard(record, summarise(record), **options)
+
+
+def line_of(record: Record) -> str:
+    return last_line(record, summarise(record))
+
+
+def test_last_line_of_a_score():
+    record = a_record()
+    plain = replace(record, arms=record.arms[:3])
+    assert line_of(plain) == (
+        "AVO score attention/cpu: 199.6 GFLOPS geomean · 1.60x torch-bf16 · 1.20x torch-fp32"
+        " · correct 34/34 · run 20260102-030405-abcdef"
+    )
+
+
+def test_incumbent_comes_first_with_three_digits():
+    assert "geomean · 1.020x incumbent · 1.60x torch-bf16" in line_of(a_record())
+
+
+def test_last_line_of_an_incorrect_kernel_is_zero_with_the_first_reason():
+    assert line_of(incorrect()) == (
+        "AVO score attention/cpu: 0 (incorrect: s77: row 3: error 1.0 above 0.01)"
+        " · correct 33/34 · run 20260102-030405-abcdef"
+    )
+
+
+def test_last_line_of_a_subset_has_no_geomean():
+    record = a_record(subset=True, samples=samples(NAMES[:1]))
+    assert "none (subset: 1 of 2 configurations timed)" in line_of(record)
+    assert "geomean" not in line_of(record)
+
+
+def test_last_line_of_an_interrupted_run():
+    record = a_record(samples=samples(NAMES[:1]))
+    assert "none (incomplete: 1 of 2 configurations timed)" in line_of(record)
+
+
+def test_a_run_that_was_ended_by_hand_has_no_geomean():
+    record = a_record(notes=("interrupted",))
+    assert "none (interrupted: 2 of 2 configurations timed)" in line_of(record)
+    assert outcome(record, summarise(record)) is Outcome.UNMEASURED
+    text = text_of(record)
+    assert "INTERRUPTED" in text
+    assert not re.search(r"^geomean", text, re.M)
+
+
+def test_a_long_reason_is_cut():
+    record = incorrect()
+    bad = replace(record.checks[5], reason="x" * 5000)
+    assert len(line_of(replace(record, checks=(bad,)))) < 300
+
+
+@pytest.mark.parametrize("target", ["cpu", "sm80"])
+def test_gigaflops_only_for_a_slow_cpu(target):
+    unit = "GFLOPS" if target == "cpu" else "TFLOPS"
+    assert unit in line_of(a_record(target=target))
+    fast = tuple(replace(s, ms=s.ms / 1000) for s in samples())
+    assert "TFLOPS" in line_of(a_record(target=target, samples=fast))
+
+
+def test_scoreboard_has_a_row_a_configuration_and_geomeans():
+    text = text_of(a_record())
+    for name in NAMES:
+        row = next(line for line in text.splitlines() if line.startswith(name))
+        assert re.search(r"199\.\d ±\d\.\d%", row)
+        assert "1.60x" in row and "1.20x" in row and "1.020x" in row
+    assert re.search(r"^geomean full ", text, re.M)
+    assert re.search(r"^geomean causal ", text, re.M)
+    assert re.search(r"^geomean  ", text, re.M)
+
+
+def test_header_names_machine_regime_isolation_and_seed():
+    text = text_of(a_record())
+    for fact in ("A CPU", "avx2, fma", "refreshed", "child", "42", "20260102-030405-abcdef"):
+        assert fact in text
+    assert "None" not in text
+
+
+def test_absent_baselines_and_notes_are_shown():
+    text = text_of(a_record())
+    assert "not compared with cudnn: torch sees no CUDA device" in text
+    assert "note: no incumbent" in text
+
+
+def test_subset_banner_and_no_geomean():
+    text = text_of(a_record(subset=True))
+    assert "SUBSET" in text
+    assert not re.search(r"^geomean", text, re.M)
+
+
+def test_failures_are_listed_and_nothing_is_timed():
+    text = text_of(incorrect())
+    assert re.search(r"^incorrect +s77: row 3", text, re.M)
+    assert "--avo-seed 42 -k '[s77]'" in text
+    assert "GFLOPS" not in text
+
+
+def test_a_build_error_shows_the_compilers_output_once_and_names_avo_build():
+    log = "does not compile\nk.cpp:3: error: expected ';'\n   int x\n        ^"
+    bad = tuple(
+        Check(configuration=f"c{i}", arm="candidate", status=Status.BUILD_ERROR, reason=log)
+        for i in range(5)
+    )
+    record = a_record(checks=bad, samples=())
+    text = text_of(record)
+    assert text.count("  k.cpp:3: error: expected ';'\n") == 1
+    assert "(and 4 more)" in text
+    assert "\n" not in line_of(record)
+    assert "avo build --kernel attention --target cpu" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_a_narrow_terminal_is_kept(width):
+    for record in (a_record(), a_record(subset=True), incorrect()):
+        lines = text_of(record, width=width).splitlines()
+        too_long = [line for line in lines if len(line) > width and " " in line.strip()]
+        assert not too_long
+
+
+def test_narrow_and_wide_hold_the_same_figures():
+    record = a_record()
+    figures = [set(re.findall(r"\d+\.\d+x?", text_of(record, width=w))) for w in (60, None)]
+    assert figures[0] == figures[1]
+
+
+def test_colour_only_when_asked_for():
+    assert "\x1b[" not in text_of(a_record())
+    assert "\x1b[" in text_of(a_record(), color=True)
+
+
+def test_too_few_blocks_give_no_interval():
+    text = text_of(a_record(samples=samples(blocks=2)))
+    assert "±" not in text
+    assert "nan" not in text
+
+
+def test_outcomes():
+    assert outcome(a_record(), summarise(a_record())) is Outcome.MEASURED
+    assert outcome(incorrect(), summarise(incorrect())) is Outcome.INCORRECT
+    partial = a_record(samples=samples(NAMES[:1]))
+    assert outcome(partial, summarise(partial)) is Outcome.UNMEASURED
+    failed = Check(configuration="c", arm="incumbent", status=Status.CRASHED, reason="signal 11")
+    other = a_record(checks=(*a_record().checks, failed))
+    assert outcome(other, summarise(other)) is Outcome.UNMEASURED

@@ -23,8 +23,13 @@ from avo_pytest.problem import Configuration, Problem, TensorSpec
 
 # Limits are multiples of the *anchor*: the error of an honest emulation on the same rows. They are
 # what honest variants of attention need (tiles 16 … 176, P in FP32 or BF16, cubic exp2, maxima up
-# to 8 stale, split and reversed keys) with a margin; `make soak` repeats the study:
+# to 8 stale, split and reversed keys) with a margin. Study of 2000 random points, repeated by
 #     pytest -m soak -s tests/soak/test_attention_limits.py
+# None of 44 332 checks refused; largest shares of the limits used, RMS and worst row: all rows 0.86
+# and 0.73, 16 rows 0.84 and 0.78, two arms 0.65 and 0.49. torch's flash and cuDNN kernels and
+# FlashAttention-3 used 0.71 and 0.40 on an H200 (47 fixed and 60 random points). Just refused, with
+# normal values, 256 rows and 4096 keys: P truncated to BF16 (1.06 of the RMS limit), BF16 scores
+# (1.25), FP8 values for 2 % of the keys (1.27).
 FLOOR = 1.7e-3  # relative RMS error of rounding to BF16: an honest kernel may always make it
 RMS_FACTOR = 1.4
 WORST_FACTOR = 2.8

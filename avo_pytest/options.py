@@ -150,7 +150,7 @@ TABLE = (
     Option(
         "regime",
         "REGIME",
-        "refreshed (default): fresh inputs, device kept busy; sustained: after 0.25 s of the same arm",
+        "refreshed (default): fresh inputs, a busy device; sustained: after 0.25 s of the same arm",
         _one_of(*REGIMES),
     ),
     Option("timeout", "SECONDS", "longest launch of a kernel (default: 20)", _seconds),

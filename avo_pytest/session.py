@@ -46,6 +46,8 @@ class Session:
         except RequestError as error:
             raise pytest.UsageError(str(error)) from None
         collection.default_paths(self.config, kernel)
+        if hasattr(self.config.option, "benchmark_quiet"):
+            self.config.option.benchmark_quiet = True  # the scoreboard is the table
 
     def judge(self, kernel: str) -> Judge:
         """The judge of a kernel. Raises RequestError."""
@@ -68,7 +70,8 @@ class Session:
     def select(self, items: list[pytest.Item]) -> None:
         """Order the items and tell each judge what is left of its set after `-k` and the like."""
         if self.options.score:
-            _quieten(self.config)
+            if self.config.option.tbstyle == "auto":
+                self.config.option.tbstyle = "no"  # the scoreboard has the reasons
             kernel = self.options.kernel
             collection.keep_only(
                 items,
@@ -251,14 +254,6 @@ def _effective(asked: Options) -> Options:
         baselines=() if asked.baselines is None else asked.baselines,
         blocks=asked.blocks or PLAIN_BLOCKS,
     )
-
-
-def _quieten(config: pytest.Config) -> None:
-    """The scoreboard says it all: no second table, no tracebacks of one-line assertions."""
-    if hasattr(config.option, "benchmark_quiet"):
-        config.option.benchmark_quiet = True
-    if config.option.tbstyle == "auto":
-        config.option.tbstyle = "no"
 
 
 def _end(sentence: str, code: pytest.ExitCode) -> NoReturn:

@@ -46,11 +46,12 @@ def _mend(record: Record) -> str:
 def _improve(record: Record, summary: Summary) -> list[str]:
     where = f"kernels/{record.kernel}/{record.target}"
     steps = [f"Edit {where} and score again: the version on main is then the incumbent."]
+    baselines = [arm.name for arm in record.arms if arm.role == "baseline"]
     ratios = [
-        (value[0], row.configuration, arm)
+        (row.ratios[name][0], row.configuration, name)
         for row in summary.rows
-        for arm, value in row.ratios.items()
-        if arm != "incumbent"
+        for name in baselines
+        if name in row.ratios
     ]
     if ratios:
         value, configuration, arm = min(ratios)

@@ -70,7 +70,7 @@ def _score(record: Record, summary: Summary, mean: GroupRow | None) -> str:
 def _ratios(record: Record, row: GroupRow) -> list[str]:
     shown = []
     for arm in arm_order(record):
-        if arm.name in row.ratios:
+        if arm.name in row.ratios and arm.role != "null":
             digits = 3 if arm.role == "incumbent" else 2
             shown.append(f"{row.ratios[arm.name][0]:.{digits}f}x {arm.name}")
     return shown

@@ -51,6 +51,8 @@ def test_an_empty_list_of_baselines_in_the_table_means_none(tmp_path):
     [
         ("target", "sm70", "--avo-target", "auto, cpu, sm80, sm90, sm100"),
         ("mode", "guess", "--avo-mode", "measure"),
+        ("regime", "hot", "--avo-regime", "refreshed, sustained"),
+        ("timeout", "soon", "--avo-timeout", "seconds"),
         ("blocks", "0", "--avo-blocks", "1 or more"),
         ("blocks", "two", "--avo-blocks", "1 or more"),
         ("threads", "-1", "--avo-threads", "1 or more"),

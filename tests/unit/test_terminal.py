@@ -109,6 +109,16 @@ def test_incumbent_comes_first_with_three_digits():
     assert "geomean · 1.020x incumbent · 1.60x torch-bf16" in line_of(a_record())
 
 
+def test_a_null_twin_has_a_column_and_no_place_on_the_last_line():
+    record = a_record()
+    twin = replace(record.arms[3], name="twin", role="null")
+    timed = tuple(replace(s, arm="twin") if s.arm == "incumbent" else s for s in record.samples)
+    record = replace(record, arms=(*record.arms[:3], twin), samples=timed)
+    assert "vs twin" in text_of(record)
+    assert "twin" not in line_of(record)
+    assert "twin." not in text_of(record)
+
+
 def test_last_line_of_an_incorrect_kernel_is_zero_with_the_first_reason():
     assert line_of(incorrect()) == (
         "AVO score attention/cpu: 0 (incorrect: s77: row 3: error 1.0 above 0.01)"

@@ -111,7 +111,7 @@ def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact
 
 
 def _occupancy(assignment: Assignment) -> AskDriver | None:
-    """Who answers `max_active_blocks`: a child with a driver, so that the judge needs no context."""
+    """Who answers `max_active_blocks`: a child with a driver, for the judge has no context."""
     if assignment.kind == "cpu":
         return None
     from avo_pytest.devices.cuda_occupancy import ask_driver

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,16 @@ def new_folder(final: Path) -> Iterator[Path | None]:
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that others may be reading or removing; fine when it is not there."""
+    if not folder.is_dir():
+        return
+    doomed = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))
+    with suppress(FileNotFoundError):
+        folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def plan_identity(plan: LaunchPlan) -> dict[str, Any]:

@@ -79,6 +79,9 @@ def assign(request: Request) -> Assignment:
         problem = load_problem(reference, root=request.root)
     except FileNotFoundError as error:
         raise RequestError(f"kernel {request.kernel!r}: {error}") from error
+    except Exception as error:  # a problem is somebody's code, which may fail in any way
+        told = f"{type(error).__name__}: {error}"
+        raise RequestError(f"kernel {request.kernel!r}: {reference}: {told}") from error
     target, device, facts, lock = _target_and_device(request)
     kind: DeviceKind = "cpu" if target == "cpu" else "cuda"
     name, configurations = _throughput_set(problem, kind, request.set)

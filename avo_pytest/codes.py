@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avo_pytest import compile_cuda, elf, flags, gpu_compiler, host_compiler, inspection, sandbox
-from avo_pytest.artifact import new_folder
+from avo_pytest.artifact import discard, new_folder
 from avo_pytest.identity import File, hash_of
 from avo_pytest.native_shim import shim
 from avo_pytest.plan import Launch
@@ -108,13 +108,14 @@ class Codes:
         """From the cache, where its bytes are still what was stored, or compiled into it."""
         folder = self._cache / self._inputs(macros, shim_)
         if (code := _read(folder)) is None:
+            discard(folder)  # a damaged entry, or an older format: made anew
             compiled = self._compile(macros, shim_)
             with new_folder(folder) as new:
                 if new is not None:
                     self._write(new, compiled, macros)
             code = _read(folder)
         if code is None:
-            raise self._error(f"the cache at {folder} is damaged; remove it")
+            raise self._error(f"the cache at {folder} cannot be read back")
         return code
 
     def _inputs(self, macros: Mapping[str, int], shim_: str) -> str:

@@ -32,8 +32,11 @@ class Judge:
     def __init__(self, request: Request, listener: Listener) -> None:
         self.run = Run.begin(assign(request), listener)
         self._closing = ExitStack()
-        self._candidate = arms.candidate_source(self.run, self._scratch())
-        self._points = points(self.run.assignment, self._candidate.path)
+        with ExitStack() as failing:
+            failing.callback(self._closing.close)
+            self._candidate = arms.candidate_source(self.run, self._scratch())
+            self._points = points(self.run.assignment, self._candidate.path)
+            failing.pop_all()
         self._started = False
         self._measured = False
         self._checking: Iterator[Check] = iter(())

@@ -48,7 +48,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class TensorMap:
-    """A tiled TMA descriptor; innermost dimension first; strides in bytes for dimensions 1…rank-1."""
+    """A tiled TMA descriptor; innermost dimension first; strides from dimension 1 on."""
 
     name: str
     source: str

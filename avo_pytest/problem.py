@@ -20,7 +20,7 @@ DeviceKind = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One dense, row-major tensor. The last dimension of an output is its *row* (see correctness)."""
+    """One dense, row-major tensor. The last dimension of an output is its *row*."""
 
     name: str
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class BaselineCalls:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """Rows of the exact result and of an honest emulation in the kernel's own precision (float64)."""
+    """Rows of the exact result and of an honest kernel's in its own precision; both float64."""
 
     exact: Any
     honest: Any

@@ -59,7 +59,7 @@ class Stage(Protocol):
         """Put given host contents (BF16 as uint16 bits) into the inputs."""
 
     def refresh(self, key: int) -> None:
-        """Rewrite all inputs with the contents of `key` (see inputs.py): same key, same contents."""
+        """Rewrite all inputs with the contents of `key` (see inputs.py)."""
 
     def launch(self, arm: str, *, timeout_s: float) -> Timing:
         """Poison the arm's output and scratch (fresh random poison), launch once, wait.

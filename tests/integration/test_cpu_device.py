@@ -170,7 +170,7 @@ def test_a_failing_baseline_says_why(bench: Bench) -> None:
     stage = bench.stage("torch-failing")
     with pytest.raises(ArmFailed, match="no kernel for these rows") as failure:
         stage.launch("torch-failing", timeout_s=20)
-    assert failure.value.status == "launch_error"
+    assert failure.value.status == "crashed"
     with pytest.raises(ArmFailed, match="not on this CPU"):
         bench.stage("torch-absent")
 
@@ -210,7 +210,7 @@ def test_fast_inputs_are_bitwise_those_of_the_definition(elements: int, cache: P
         ("abort", "crashed", "SIGABRT"),
         ("write-input", "crashed", "SIGSEGV"),
         ("far-past-end", "crashed", "SIGSEGV"),
-        ("exit", "launch_error", "exit status 0"),
+        ("exit", "crashed", "exit status 0"),
         ("hang", "timeout", "0.3 s"),
     ],
 )

@@ -98,6 +98,11 @@ def test_without_a_kernel_the_way_to_one_is_named(pytester):
     assert "avo new kernel" in refusal(score(pytester))
 
 
+def test_a_problem_that_does_not_load_is_named_with_its_error(repository):
+    (repository.path / "bench" / "norm" / "problem.py").write_text("1 / 0\n")
+    assert "bench/norm/problem.py:PROBLEM: ZeroDivisionError" in refusal(score(repository))
+
+
 def test_of_two_kernels_one_must_be_chosen(repository):
     write_kernel(repository.path, "other")
     assert "norm, other" in refusal(score(repository))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judge's ratios against a plain event-timed torch loop of the same cadence, in the same minute.
+"""The judge's ratios against a plain event-timed torch loop of the same cadence, minutes apart.
 
     pytest -m soak -s tests/soak/test_direct_loop.py     (needs an NVIDIA GPU)
 

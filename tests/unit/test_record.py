@@ -19,7 +19,7 @@ RECORD = Record(
     configurations=(ConfigurationRecord(name="a", group="full", flops=1.0),),
     checks=(Check(configuration="a", arm="candidate", status=Status.OK, error_rms=1e-3),),
     samples=(
-        Sample(block=0, configuration="a", turn=0, position=0, arm="candidate", ms=1.0, host_ms=1.1),
+        Sample(block=0, configuration="a", turn=0, position=0, arm="candidate", ms=1, host_ms=1.1),
     ),
     blocks=({"block": 0},),
 )  # fmt: skip

@@ -48,6 +48,16 @@ def kernels(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("bench/*/problem.py"))
 
 
+def refuse_a_strange_root(config: pytest.Config) -> None:
+    """pytest takes the value of an option it does not know yet for a path, if such a file exists."""
+    here = config.invocation_params.dir
+    if not kernels(config.rootpath) and kernels(here):
+        raise pytest.UsageError(
+            f"pytest took {config.rootpath} for the root, not {here}: write options whose value is "
+            "a path as --avo-json=PATH, with an equals sign, or give --rootdir"
+        )
+
+
 def choose_kernel(root: Path, wanted: str | None) -> str:
     """The wanted kernel, or the only one. Raises UsageError naming those that exist."""
     found = kernels(root)

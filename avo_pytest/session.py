@@ -39,6 +39,7 @@ class Session:
         from avo_pytest.judge import RequestError
 
         collection.refuse(self.config)
+        collection.refuse_a_strange_root(self.config)
         kernel = collection.choose_kernel(self.config.rootpath, self.options.kernel)
         self.options = replace(self.options, kernel=kernel)
         try:

@@ -54,9 +54,8 @@ class CpuDevice:
         self._limits = limits or Limits()
         self._loader = native.loader(cache)
         trusted = native.Trusted(cache, threads)
-        own = {os.getpid()}
         self._machine = Machine(
-            trusted=trusted, probes=Probes(trusted), threads=threads, seed=seed, own=own
+            trusted=trusted, probes=Probes(trusted), threads=threads, seed=seed, arms=set()
         )
         self._baselines: dict[str, Child] = {}
         self._stages = 0
@@ -97,11 +96,11 @@ class CpuDevice:
     def observe(self) -> dict[str, Any]:
         """Core rates now and usually, and the CPU time of other processes since the last call."""
         before, self._seen = self._seen, cpu_times()
-        probes = self._machine.probes
+        probes, own = self._machine.probes, self._machine.arms | {os.getpid()}
         return {
             "probe_gflops": [round(float(rate), 1) for rate in probes.read()],
             "usual_gflops": [round(float(rate), 1) for rate in probes.usual()],
-            "foreign_cpu_ms": round(foreign_ms(before, self._seen, self._machine.own), 3),
+            "foreign_cpu_ms": round(foreign_ms(before, self._seen, own), 3),
             "load": os.getloadavg()[0],
         }
 
@@ -130,7 +129,7 @@ class CpuDevice:
             confined=self.isolation == "child",
             limits=self._limits,
         )
-        self._machine.own.add(started.child.pid)
+        self._machine.arms.add(started.child.pid)
         return started
 
     def _baseline(self, name: str) -> Child:
@@ -148,7 +147,7 @@ class CpuDevice:
             env=torch_arm.environment(self._machine.threads),
         )
         self._baselines[name] = child
-        self._machine.own.add(child.pid)
+        self._machine.arms.add(child.pid)
         child.ask(b"", b"r", timeout_s=self._limits.baseline_start_s)
         return child
 

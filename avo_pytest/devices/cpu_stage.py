@@ -25,13 +25,17 @@ from avo_pytest.problem import Configuration, Problem, TensorSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What all stages share. `own` are the processes whose CPU time is ours."""
+    """What all stages share. `arms` are the arms' processes.
+
+    While an arm runs, the CPU time of all others is foreign, the worker's own included: a thread of
+    its libraries that spins takes a core like any stranger's.
+    """
 
     trusted: Trusted
     probes: Probes
     threads: int
     seed: bytes
-    own: set[int]
+    arms: set[int]
 
 
 class CpuStage:
@@ -93,7 +97,7 @@ class CpuStage:
             reason = f"{self.configuration.name}: {failure.reason}"
             raise ArmFailed(failure.arm, failure.status, reason) from None
         np.copyto(self._outputs[arm].reshape(-1), running.output.lanes)
-        foreign = foreign_ms(times_before, times_after, machine.own)
+        foreign = foreign_ms(times_before, times_after, machine.arms)
         return self._timing(span, rate_before, rate_after, foreign)
 
     def fingerprint(self, arm: str, secret: int) -> NDArray[np.float32]:

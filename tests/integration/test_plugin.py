@@ -195,3 +195,12 @@ def test_importing_the_plugin_costs_little():
         for _ in range(5)
     ]
     assert min(seconds) <= 0.020
+
+
+def test_a_record_that_exists_already_does_not_become_the_root(repository, tmp_path_factory):
+    record = tmp_path_factory.mktemp("elsewhere") / "r.json"
+    record.write_text("{}")
+    command = [sys.executable, "-m", "pytest", "--avo-score", "--avo-json", str(record)]
+    done = subprocess.run(command, cwd=repository.path, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--avo-json=PATH" in done.stderr

@@ -98,7 +98,9 @@ def direct_ratios(name: str, problem: Any, configuration: Any, artifact: Any) ->
 
 
 def test_ratios_agree_with_a_direct_loop(tmp_path: Path) -> None:
-    request = Request(root=ROOT, kernel="attention", target="sm80", incumbent="none", set="mha")
+    request = Request(
+        root=ROOT, kernel="attention", target="sm80", incumbent="none", set="mha", blocks=8
+    )
     judge = Judge(request, lambda *_, **__: None)
     for name in judge.throughput_names():
         judge.throughput(name)

@@ -49,7 +49,7 @@ def kernels(root: Path) -> list[str]:
 
 
 def refuse_a_strange_root(config: pytest.Config) -> None:
-    """pytest takes the value of an option it does not know yet for a path, if such a file exists."""
+    """pytest takes the value of an option that it does not know yet for a path, if there is one."""
     here = config.invocation_params.dir
     if not kernels(config.rootpath) and kernels(here):
         raise pytest.UsageError(

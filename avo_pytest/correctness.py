@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avo_pytest.fingerprints import projections
 from avo_pytest.inputs import from_bf16, to_bf16
 from avo_pytest.problem import Configuration, Problem, TensorSpec
 
@@ -34,8 +33,6 @@ FLOOR = 1.7e-3  # relative RMS error of rounding to BF16: an honest kernel may a
 RMS_FACTOR = 1.4
 WORST_FACTOR = 2.8
 ZEROS = 0.9  # no limit is above: a row of zeros has error 1
-FALSE_ALARM = 1e-9  # of one comparison of two arms, over all its rows
-MOST_ROWS = 1 << 21
 FLOPS_IN_FULL = 1e10  # check_output checks all rows up to here: about a second on two cores
 
 Rows = NDArray[np.float64]
@@ -110,7 +107,7 @@ def anchor_of(exact: Any, honest: Any) -> Anchor:
             f"row {row}: exactly 0, not finite, but not so in an honest kernel: "
             "these values need a bitwise comparison, or other values"
         )
-    return Anchor(_rms(errors), float(errors.max()), errors.size)
+    return Anchor(rms_of(errors), float(errors.max()), errors.size)
 
 
 def limits(anchor: Anchor) -> tuple[float, float]:
@@ -141,7 +138,7 @@ def check_rows(
     out, exact, honest = (np.asarray(x, np.float64) for x in (out, exact, honest))
     if out.shape != exact.shape:
         return RowCheck(ok=False, reason=f"shape {out.shape}, not {exact.shape}", rows=len(exact))
-    place = _Place(spec, rows)
+    place = Place(spec, rows)
     odd = _kind(out) != _kind(honest)
     if odd.any():
         return RowCheck(ok=False, reason=_odd_values(out, honest, odd, place), rows=len(exact))
@@ -161,7 +158,7 @@ def check_exact(
     wrong = _plain(bits) != _plain(expected)
     if not wrong.any():
         return RowCheck(ok=True, rows=len(bits), error_rms=0.0, limit_rms=0.0)
-    place = _Place(spec, rows)
+    place = Place(spec, rows)
     got, want = from_bf16(bits), from_bf16(expected)
     first = "; ".join(
         f"{place(row, column)} is {got[row, column]:g}, not {want[row, column]:g}"
@@ -174,93 +171,8 @@ def check_exact(
     return RowCheck(ok=False, reason=reason, rows=len(bits))
 
 
-def agreement(
-    one: NDArray[np.float32],
-    other: NDArray[np.float32],
-    anchor: Anchor,
-    spec: TensorSpec | None = None,
-) -> RowCheck:
-    """Fingerprints of two arms' outputs for the same inputs and secret: do *all* rows agree?
-
-    With D the difference of two rows and p, r its projections, t² = (p² + r²)/2 has mean ‖D‖². Two
-    honest arms differ by √2 of one arm's error, so (relative to the longer row, n rows in all)
-
-    - RMS of t over rows ≤ √2·limit_rms·√(1 + 2√(L/2n) + L/n), L = ln(1/FALSE_ALARM);
-    - t of each row ≤ √2·RMS_FACTOR·anchor.rms·√ln(MOST_ROWS/FALSE_ALARM), a factor of 5.9;
-    - norms of each row differ by at most √2·limit_worst.
-
-    False alarm: t²/‖D‖² has lighter tails than Exp(1) (chi-square of 2 over 2; signs are below
-    normals), so ≤ FALSE_ALARM for either of the first two, for up to 2^21 rows, if no honest row
-    differs by more than its limit before the factor; the third involves no chance.
-    Detection of one wrong row at relative distance e, for an anchor of 2.35e-3: a miss has
-    probability 1 - exp(-(0.028/e)²): e = 1 (a zero row, another row's values) 8e-4, 0.1 7 %. A
-    wrong tile of 64 rows: these to the power of 64, below 1e-72. Zeros and anything that changes
-    the norm by more than √2·limit_worst (1.3 %) are always found, so is one wrong element; two
-    equally wrong elements cancel in both projections with probability 1/4. Signs are new in each
-    launch, so what is wrong in every launch is found in a few.
-    """
-    errors, norms = _distances(one, other)
-    widened = math.sqrt(2) * _inflation(len(one))
-    limit_rms = min(widened * limits(anchor)[0], ZEROS)
-    rms, limit_row = _rms(errors), math.sqrt(2) * _row_limit(anchor)
-    bad = _beyond(errors, norms, anchor, math.sqrt(2))
-    ok = bool(rms <= limit_rms) and not bad.size
-    reason = ""
-    if not ok:
-        place = _Place(spec, None)
-        where = f", first {place(int(bad[0]))}" if bad.size else ""
-        reason = (
-            f"two arms disagree for the same inputs: RMS {rms:.2e} (limit {limit_rms:.2e}), "
-            f"{bad.size} of {len(one)} rows differ{where}"
-        )
-    return RowCheck(
-        ok=ok,
-        reason=reason,
-        rows=len(one),
-        error_rms=_number(rms),
-        limit_rms=limit_rms,
-        error_worst=_number(float(np.max(errors))),
-        limit_worst=limit_row,
-    )
-
-
-def disagreement(
-    one: NDArray[np.float32], other: NDArray[np.float32], anchor: Anchor | None = None
-) -> NDArray[np.int64]:
-    """Rows in which two arms' fingerprints differ by more than `agreement` allows a single row."""
-    errors, norms = _distances(one, other)
-    return _beyond(errors, norms, anchor or Anchor(FLOOR, FLOOR, MOST_ROWS), math.sqrt(2))
-
-
-def check_projection(
-    given: NDArray[np.float32], exact: Any, honest: Any, rows: NDArray[np.int64], secret: int
-) -> RowCheck:
-    """Fingerprints of some rows against the oracle's own: which of two disagreeing arms is wrong.
-
-    Limits are those of a single row in `agreement` without the √2, however the rows were chosen.
-    """
-    exact = np.asarray(exact, np.float64)
-    own = np.concatenate([projections(exact, rows, secret), (exact**2).sum(1)[:, None]], axis=1)
-    anchor = anchor_of(exact, honest)
-    errors, norms = _distances(given, own)
-    bad = _beyond(errors, norms, anchor, 1.0)
-    reason = ""
-    if bad.size:
-        reason = (
-            f"{bad.size} of {len(rows)} suspected rows are wrong by their projections: row "
-            f"{rows[bad[0]]} is off by about {max(errors[bad[0]], norms[bad[0]]):.2e}"
-        )
-    return RowCheck(
-        ok=not bad.size,
-        reason=reason,
-        rows=len(rows),
-        error_worst=_number(float(np.max(errors))),
-        limit_worst=_row_limit(anchor),
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Names an element by tensor and index, as far as they are known."""
 
     spec: TensorSpec | None
@@ -275,9 +187,9 @@ class _Place:
         return f"{self.spec.name}[{', '.join(index)}]"
 
 
-def _judge(errors: Rows, out: Rows, exact: Rows, anchor: Anchor, place: _Place) -> RowCheck:
+def _judge(errors: Rows, out: Rows, exact: Rows, anchor: Anchor, place: Place) -> RowCheck:
     limit_rms, limit_worst = limits(anchor)
-    rms, row = _rms(errors), int(np.argmax(errors))
+    rms, row = rms_of(errors), int(np.argmax(errors))
     reasons = []
     if not (rms <= limit_rms):
         reasons.append(f"RMS error {rms:.2e} over {errors.size} rows (limit {limit_rms:.2e})")
@@ -294,14 +206,14 @@ def _judge(errors: Rows, out: Rows, exact: Rows, anchor: Anchor, place: _Place) 
         ok=not reasons,
         reason="; ".join(reasons),
         rows=errors.size,
-        error_rms=_number(rms),
+        error_rms=number_or_none(rms),
         limit_rms=limit_rms,
-        error_worst=_number(float(errors[row])),
+        error_worst=number_or_none(float(errors[row])),
         limit_worst=limit_worst,
     )
 
 
-def _odd_values(out: Rows, honest: Rows, odd: NDArray[np.bool_], place: _Place) -> str:
+def _odd_values(out: Rows, honest: Rows, odd: NDArray[np.bool_], place: Place) -> str:
     row, column = np.argwhere(odd)[0]
     return (
         f"{odd.sum()} elements in {odd.any(1).sum()} of {len(odd)} rows are NaN or infinite where "
@@ -326,37 +238,11 @@ def _norms(values: Rows) -> Rows:
     return norms
 
 
-def _rms(errors: Rows) -> float:
+def rms_of(errors: Rows) -> float:
+    """Root mean square."""
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """What JSON can hold."""
     return value if math.isfinite(value) else None
-
-
-def _distances(one: Any, other: Any) -> tuple[Rows, Rows]:
-    """Per row, relative to the longer: √mean squared difference of projections, of the norms."""
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    with np.errstate(all="ignore"):
-        norm_a, norm_b = np.sqrt(a[:, 2]), np.sqrt(b[:, 2])
-        longer = np.maximum(norm_a, norm_b)
-        longer[~np.isfinite(longer)] = np.nan  # nothing agrees with NaN or overflow
-        longer[longer == 0] = np.finfo(np.float64).tiny
-        apart = np.sqrt(((a[:, :2] - b[:, :2]) ** 2).mean(1))
-        return apart / longer, np.abs(norm_a - norm_b) / longer
-
-
-def _row_limit(anchor: Anchor) -> float:
-    return RMS_FACTOR * max(anchor.rms, FLOOR) * math.sqrt(math.log(MOST_ROWS / FALSE_ALARM))
-
-
-def _beyond(errors: Rows, norms: Rows, anchor: Anchor, widened: float) -> NDArray[np.int64]:
-    limit = min(widened * _row_limit(anchor), ZEROS)
-    limit_norm = min(widened * limits(anchor)[1], ZEROS)
-    return np.flatnonzero(~((errors <= limit) & (norms <= limit_norm)))
-
-
-def _inflation(rows: int) -> float:
-    """How much the RMS of t over so many rows may exceed its mean (Laurent and Massart)."""
-    chance = math.log(1 / FALSE_ALARM)
-    return math.sqrt(1 + 2 * math.sqrt(chance / (2 * rows)) + chance / rows)

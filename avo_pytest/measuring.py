@@ -29,6 +29,7 @@ def measure(run: Run, blocks: int) -> None:
         run.stage(f"throughput: {len(run.assignment.throughput)} configurations, {names}")
         failure = _with_one_worker(run, run.arms, blocks)
         if failure is None:
+            _note_disturbance(run)
             return
         if failure.arm is None:
             failure = _blame(run, failure)
@@ -47,6 +48,20 @@ def measure(run: Run, blocks: int) -> None:
             reason=failure.reason,
         )
     )
+
+
+def _note_disturbance(run: Run) -> None:
+    """What the reader must know about the machine before believing the figures."""
+    disturbed = [s.disturbed for s in run.samples if s.disturbed]
+    if disturbed:
+        run.note(
+            f"{len(disturbed)} of {len(run.samples)} launches stayed disturbed after all repeats, "
+            f"so intervals are wide; for example: {disturbed[0]}"
+        )
+    readings = [b[side] for b in run.blocks.values() for side in ("before", "after") if side in b]
+    strangers = {str(p) for reading in readings for p in reading.get("foreign_processes", ())}
+    if strangers:
+        run.note(f"other processes used this GPU meanwhile: {', '.join(sorted(strangers))}")
 
 
 def _role(run: Run, name: str | None) -> str | None:

@@ -49,7 +49,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One timed and verified launch. `turn` counts balanced passes over the arms in a block."""
+    """One timed and verified launch. `turn` counts balanced passes over the arms in a block.
+
+    `repeats`: how often the turn was measured again because a launch was disturbed; `disturbed`:
+    why this launch still was, after all tries.
+    """
 
     block: int
     configuration: str
@@ -59,6 +63,7 @@ class Sample:
     ms: float
     host_ms: float
     repeats: int = 0
+    disturbed: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from avo_pytest import correctness, timing
+from avo_pytest import correctness, timing, verification
 from avo_pytest.devices import Arm, ArmFailed, Device
 from avo_pytest.job import Job
 from avo_pytest.loading import load_problem
@@ -190,25 +190,24 @@ def _finite(value: float | None) -> float | None:
 def _measure(
     job: Job, problem: Problem, device: Device, arms: Sequence[Arm], emit: _Emitter
 ) -> None:
-    benches: list[timing.Bench] = []
+    benches: list[verification.Bench] = []
     try:
         for raw in job.throughput:
             configuration = _configuration(raw)
             emit({"kind": "staging", "configuration": configuration.name})
-            bench, verdicts = timing.stage(
+            bench, verdicts = verification.stage(
                 device, problem, configuration, arms, timeout_s=job.timeout_s, regime=job.regime
             )
             benches.append(bench)
             _report(bench, verdicts, emit)
-        schedule = timing.Schedule(blocks=job.blocks)
-        timing.measure(device, benches, schedule, emit, random.Random())
+        timing.measure(device, benches, job.blocks, emit, random.Random())
     finally:
         for bench in benches:
             bench.stage.close()
 
 
 def _report(
-    bench: timing.Bench, verdicts: Mapping[str, correctness.RowCheck], emit: _Emitter
+    bench: verification.Bench, verdicts: Mapping[str, correctness.RowCheck], emit: _Emitter
 ) -> None:
     """Nothing of a configuration is timed that failed its check in full."""
     for arm in bench.arms:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from avo_pytest.correctness import RowCheck, agreement, anchor_of, check_exact, check_rows
+from avo_pytest.agreement import compare
+from avo_pytest.correctness import RowCheck, anchor_of, check_exact, check_rows
 from avo_pytest.fingerprints import fingerprint
 from avo_pytest.inputs import from_bf16, to_bf16
 from avo_pytest.problem import Configuration, Problem
@@ -81,7 +82,7 @@ def verdicts(problem: Problem, c: Configuration, seed: int) -> Iterator[tuple[st
         if c.values == "normal":
             own = fingerprint(bits, seed)
             if before is not None:
-                yield name, "arms", agreement(own, before, anchor)
+                yield name, "arms", compare(own, before, anchor)
             before = own
 
 

@@ -3,14 +3,16 @@
 
     pytest -m soak -s tests/soak/test_direct_loop.py     (needs an NVIDIA GPU)
 
-The loop shares with the judge the compiled candidate and nothing else: torch's generator, torch's
-allocator, torch's events, a launch written out here.
+The loop shares with the judge the compiled candidate and the cadence, and nothing else: torch's
+generator and allocator, torch's events, a launch written out here. The cadence matters: the more
+the device works between two launches, the sooner it meets its power cap, and arms differ in power.
 """
 
 from __future__ import annotations
 
 import ctypes
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from avo_pytest.statistics import summarise
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = find_cuda(0)[0]
 ROUNDS = 40
+CONTENTS = 3
+REFRESH_MS = 0.3  # of a gap is spent on copying contents and reading the flush buffer
 AGREEMENT = 0.01
 
 pytestmark = [
@@ -64,10 +68,13 @@ def candidate_launch(plan: LaunchPlan, cubin: bytes, tensors: dict[str, Any]) ->
     return go
 
 
-def direct_ratios(name: str, problem: Any, configuration: Any, artifact: Any) -> dict[str, float]:
-    """Median over rounds of baseline time / candidate time."""
+def direct_ratios(
+    problem: Any, configuration: Any, artifact: Any, gap_ms: float
+) -> dict[str, float]:
+    """Median over rounds of baseline time / candidate time, with `gap_ms` between two launches."""
     import torch
 
+    name = configuration.name
     tensors = {
         spec.name: torch.empty(spec.shape, dtype=torch.bfloat16, device="cuda")
         for spec in problem.tensors(configuration)
@@ -77,14 +84,17 @@ def direct_ratios(name: str, problem: Any, configuration: Any, artifact: Any) ->
     for baseline in problem.baselines:
         if baseline.device == "cuda" and baseline.absent() is None:
             arms[baseline.name] = baseline.prepare(configuration, tensors).launch
+    contents = [{n: torch.randn_like(tensors[n]) for n in "qkv"} for _ in range(CONTENTS)]
     flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
     logs: dict[str, list[float]] = {arm: [] for arm in arms}
     for round_ in range(ROUNDS):
         times = {}
         for arm in list(arms)[:: 1 if round_ % 2 else -1]:
-            torch.manual_seed(round_)
-            for tensor_name in "qkv":
-                tensors[tensor_name].normal_()
+            due = time.perf_counter() + (gap_ms - REFRESH_MS) / 1e3
+            while time.perf_counter() < due:
+                pass
+            for tensor_name, fresh in contents[round_ % CONTENTS].items():
+                tensors[tensor_name].copy_(fresh)
             flush.sum()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
@@ -115,7 +125,8 @@ def test_ratios_agree_with_a_direct_loop(tmp_path: Path) -> None:
     artifact = build(folder, problem, configurations, FACTS, tmp_path)
     wrong = []
     for configuration in configurations:
-        direct = direct_ratios(configuration.name, problem, configuration, artifact)
+        gaps = [s.facts["gap_ms"] for s in record.samples if s.configuration == configuration.name]
+        direct = direct_ratios(problem, configuration, artifact, statistics.median(gaps))
         for arm, ratio in direct.items():
             judged = rows[configuration.name].ratios[arm][0]
             print(f"{configuration.name:28} {arm:12} judge {judged:.4f} direct {ratio:.4f}")

@@ -25,7 +25,7 @@ from avo_pytest.statistics import paired_log_ratios, process_value
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 16
-BLOCKS = 8
+BLOCKS = 16
 LIMIT = 0.0015  # upper 90 % limit of the sd of a process's geomean log ratio
 
 pytestmark = [

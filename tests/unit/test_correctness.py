@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avo_pytest import correctness
+from avo_pytest import agreement, correctness
 from avo_pytest.correctness import FLOOR, Anchor
 from avo_pytest.fingerprints import fingerprint, projections
 from avo_pytest.inputs import GOLDEN, from_bf16, mix, to_bf16
@@ -208,7 +208,7 @@ def arms(rows=4096, seed=0, spread=3.0, relative=HONEST):
 
 def agree(a, b, secret=5):
     one, other = (fingerprint_of(x, secret) for x in (a, b))
-    verdict = correctness.agreement(one, other, ANCHOR, SPEC if len(a) == 64 else None)
+    verdict = agreement.compare(one, other, ANCHOR, SPEC if len(a) == 64 else None)
     assert verdict.ok or verdict.reason
     return verdict
 
@@ -246,8 +246,8 @@ def test_one_wrong_row_of_many_is_found(wrong):
     verdict = agree(a, b)
     assert not verdict.ok and "row 12345" in verdict.reason
     one, other = fingerprint_of(a, 5), fingerprint_of(b, 5)
-    assert correctness.disagreement(one, other).tolist() == [row]
-    assert correctness.disagreement(other, one, ANCHOR).tolist() == [row]
+    assert agreement.differing(one, other).tolist() == [row]
+    assert agreement.differing(other, one, ANCHOR).tolist() == [row]
 
 
 def test_a_row_of_the_same_norm_is_missed_less_than_once_in_500_launches():
@@ -292,11 +292,11 @@ def test_the_oracle_says_which_arm_is_wrong():
     a, b = noisy(exact, HONEST, 1), noisy(exact, HONEST, 2)
     b[100:164] = b[200:264]
     one, other = fingerprint_of(a, 3), fingerprint_of(b, 3)
-    rows = correctness.disagreement(one, other, ANCHOR)
+    rows = agreement.differing(one, other, ANCHOR)
     assert 60 <= rows.size <= 64 and set(rows) <= set(range(100, 164))
     honest = noisy(exact, HONEST, 8)[rows]
-    acquitted = correctness.check_projection(one[rows], exact[rows], honest, rows, 3)
-    convicted = correctness.check_projection(other[rows], exact[rows], honest, rows, 3)
+    acquitted = agreement.check_projection(one[rows], exact[rows], honest, rows, 3)
+    convicted = agreement.check_projection(other[rows], exact[rows], honest, rows, 3)
     assert acquitted.ok and acquitted.rows == rows.size
     assert not convicted.ok and f"row {rows[0]}" in convicted.reason
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""A launch and what makes it count: its output, checked before anything else happens to it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from avo_pytest import agreement, correctness
+from avo_pytest.devices import Arm, ArmFailed, Device, Stage, Timing
+from avo_pytest.problem import Configuration, Oracle, Problem, TensorSpec
+
+ROWS_PER_LAUNCH = 16
+ROWS_IN_FULL = 1 << 15  # a configuration's first launch is checked on so many rows, or on all
+ROWS_TO_BLAME = 64
+SUSTAIN_S = 0.25  # an H100 under its power cap settles within 0.3 s, most of it in the first 0.1
+_TRUST = ("baseline", "incumbent", "null", "candidate")
+_NO_ANCHOR = correctness.Anchor(correctness.FLOOR, correctness.FLOOR, 1)
+_SOME_ROWS = np.arange(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What is kept on the host of one launch until its turn is judged."""
+
+    arm: Arm
+    timing: Timing
+    gap_ms: float  # from one launch of a turn to the next: refresh, verification
+    projection: Any
+    rows: Any
+    values: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One configuration, staged: everything a turn needs."""
+
+    problem: Problem
+    configuration: Configuration
+    stage: Stage
+    arms: Sequence[Arm]
+    timeout_s: float
+    sustain_s: float
+    output: TensorSpec
+    anchor: correctness.Anchor
+
+
+def turn(bench: Bench, arms: Sequence[Arm]) -> list[Launched]:
+    """Each arm once on the same fresh contents, all verified. Raises ArmFailed."""
+    key = fresh_key()
+    secret = secrets.randbits(64)
+    launched = [_verified_launch(bench, arm, key, secret) for arm in arms]
+    bench.stage.refresh(key)
+    _judge_rows(bench, launched)
+    _judge_projections(bench, launched, secret)
+    return launched
+
+
+def _verified_launch(
+    bench: Bench, arm: Arm, key: int, secret: int, count: int = ROWS_PER_LAUNCH
+) -> Launched:
+    stage = bench.stage
+    _sustain(bench, arm)
+    started = time.perf_counter()
+    stage.refresh(key)
+    timing = stage.launch(arm.name, timeout_s=bench.timeout_s)
+    projection = stage.fingerprint(arm.name, secret)
+    rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, count)
+    values = stage.rows(arm.name, rows)
+    if (damage := stage.damage(arm.name)) is not None:
+        raise _incorrect(bench, arm, damage)
+    gap_ms = (time.perf_counter() - started) * 1e3 - timing.ms
+    return Launched(arm, timing, gap_ms, projection, rows, values)
+
+
+def _sustain(bench: Bench, arm: Arm) -> None:
+    """Untimed launches of this arm; nothing in the regime `refreshed`."""
+    deadline = time.monotonic() + bench.sustain_s
+    while time.monotonic() < deadline:
+        bench.stage.launch(arm.name, timeout_s=bench.timeout_s)
+
+
+def _judge_rows(bench: Bench, launched: Sequence[Launched]) -> None:
+    """Every judged arm's kept rows against the oracle, in one oracle call."""
+    judged = [one for one in launched if one.arm.role != "baseline"]
+    if not judged:
+        return
+    rows = np.unique(np.concatenate([one.rows for one in judged]))
+    oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
+    for one in judged:
+        verdict = _check_rows(bench, one, rows, oracle)
+        if not verdict.ok:
+            raise _incorrect(bench, one.arm, verdict.reason)
+
+
+def _check_rows(bench: Bench, one: Launched, rows: Any, oracle: Oracle) -> correctness.RowCheck:
+    at = np.searchsorted(rows, one.rows)
+    return correctness.check_rows(
+        one.values, oracle.exact[at], oracle.honest[at], spec=bench.output, rows=one.rows
+    )
+
+
+def _judge_projections(bench: Bench, launched: Sequence[Launched], secret: int) -> None:
+    """Every row of each judged arm against the most trusted arm of the turn."""
+    reference = min(launched, key=lambda one: _TRUST.index(one.arm.role))
+    for one in launched:
+        if one is reference or one.arm.role == "baseline":
+            continue
+        verdict = agreement.compare(
+            one.projection, reference.projection, bench.anchor, bench.output
+        )
+        if not verdict.ok:
+            _blame(bench, one, reference, verdict.reason, secret)
+
+
+def _blame(bench: Bench, one: Launched, reference: Launched, reason: str, secret: int) -> NoReturn:
+    """Compare both arms' projections of the rows that differ most with the oracle's own."""
+    rows = agreement.differing(one.projection, reference.projection, bench.anchor)
+    if not rows.size:
+        rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, ROWS_TO_BLAME)
+    rows = rows[:ROWS_TO_BLAME]
+    oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
+    for suspect in (one, reference):
+        verdict = agreement.check_projection(
+            suspect.projection[rows], oracle.exact, oracle.honest, rows, secret
+        )
+        if not verdict.ok:
+            raise _incorrect(bench, suspect.arm, verdict.reason)
+    name = bench.configuration.name
+    raise ArmFailed(one.arm.name, "invalid", f"{name}: {reason}; the oracle acquits both")
+
+
+def stage(
+    device: Device,
+    problem: Problem,
+    configuration: Configuration,
+    arms: Sequence[Arm],
+    *,
+    timeout_s: float,
+    regime: str = "refreshed",
+) -> tuple[Bench, dict[str, correctness.RowCheck]]:
+    """Load a configuration and check one launch of each judged arm on all rows (or ROWS_IN_FULL of
+    them, drawn after the launch). Raises ArmFailed."""
+    loaded = device.stage(problem, configuration, arms)
+    try:
+        bench = Bench(
+            problem=problem,
+            configuration=configuration,
+            stage=loaded,
+            arms=arms,
+            timeout_s=timeout_s,
+            sustain_s=0.0,
+            output=problem.output(configuration),
+            anchor=_NO_ANCHOR,
+        )
+        checks, anchor = _check_in_full(bench)
+    except BaseException:
+        loaded.close()
+        raise
+    sustain_s = SUSTAIN_S if regime == "sustained" else 0.0
+    return replace(bench, anchor=anchor, sustain_s=sustain_s), checks
+
+
+def _check_in_full(bench: Bench) -> tuple[dict[str, correctness.RowCheck], correctness.Anchor]:
+    """All judged arms on one key, so that one oracle serves them all."""
+    key = fresh_key()
+    launched = []
+    for arm in bench.arms:
+        if arm.role != "baseline":
+            launched.append(_verified_launch(bench, arm, key, secrets.randbits(64), ROWS_IN_FULL))
+    bench.stage.refresh(key)
+    rows = np.unique(np.concatenate([one.rows for one in launched])) if launched else _SOME_ROWS
+    oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
+    checks = {one.arm.name: _check_rows(bench, one, rows, oracle) for one in launched}
+    return checks, correctness.anchor_of(oracle.exact, oracle.honest)
+
+
+def _incorrect(bench: Bench, arm: Arm, reason: str) -> ArmFailed:
+    return ArmFailed(arm.name, "incorrect", f"{bench.configuration.name}: {reason}")
+
+
+def fresh_key() -> int:
+    return secrets.randbits(63)

@@ -7,6 +7,7 @@ Everything mutable of a run is here; the phases (arms, checking, measuring) add 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,8 +50,6 @@ class Run:
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failure: str = ""
-    # contents of timed inputs derive from this; it reaches the worker on its standard input only
-    secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     @staticmethod
     def begin(assignment: Assignment, listener: Listener) -> Run:
@@ -95,7 +94,7 @@ class Run:
             root=str(request.root),
             device=assignment.device,
             threads=assignment.threads,
-            seed=self.secret,
+            seed=timed_inputs_seed(assignment.seed),
             cache=str(self.home / "cache"),
             arms=tuple(arms),
             timeout_s=request.timeout_s,
@@ -158,6 +157,15 @@ class Run:
         self.journal.close()
         if self.journal.lost:
             self.listener("note", text=self.journal.lost)
+
+
+def timed_inputs_seed(seed: int) -> str:
+    """Key of the contents of timed launches (inputs.base), as hex.
+
+    With a sample's `key` it replays that launch's inputs. It reaches the worker on its standard
+    input, and disk only with the finished record.
+    """
+    return hashlib.blake2b(b"timed inputs %d" % seed, digest_size=32).hexdigest()
 
 
 def parse_check(raw: Mapping[str, Any]) -> Check:

@@ -52,7 +52,7 @@ class Sample:
     """One timed and verified launch. `turn` counts balanced passes over the arms in a block.
 
     `repeats`: how often the turn was measured again because a launch was disturbed; `disturbed`:
-    why this launch still was, after all tries.
+    why this launch still was, after all tries. `key` and the run's seed replay the inputs.
     """
 
     block: int
@@ -62,6 +62,7 @@ class Sample:
     arm: str
     ms: float
     host_ms: float
+    key: int = 0
     repeats: int = 0
     disturbed: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)

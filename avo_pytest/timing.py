@@ -76,6 +76,7 @@ def _sample(
         arm=one.arm.name,
         ms=one.timing.ms,
         host_ms=one.timing.host_ms,
+        key=one.key,
         repeats=repeats,
         disturbed=one.timing.disturbed or "",
         facts={**one.timing.facts, "gap_ms": one.gap_ms},

@@ -29,6 +29,7 @@ class Launched:
     """What is kept on the host of one launch until its turn is judged."""
 
     arm: Arm
+    key: int
     timing: Timing
     gap_ms: float  # from one launch of a turn to the next: refresh, verification
     projection: Any
@@ -75,7 +76,7 @@ def _verified_launch(
     if (damage := stage.damage(arm.name)) is not None:
         raise _incorrect(bench, arm, damage)
     gap_ms = (time.perf_counter() - started) * 1e3 - timing.ms
-    return Launched(arm, timing, gap_ms, projection, rows, values)
+    return Launched(arm, key, timing, gap_ms, projection, rows, values)
 
 
 def _sustain(bench: Bench, arm: Arm) -> None:
@@ -185,4 +186,4 @@ def _incorrect(bench: Bench, arm: Arm, reason: str) -> ArmFailed:
 
 
 def fresh_key() -> int:
-    return secrets.randbits(63)
+    return secrets.randbits(48)  # exact in any JSON reader

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from avo_pytest import inputs
 from avo_pytest.journal import Journal, write_atomically
+from avo_pytest.problem import TensorSpec
+from avo_pytest.run import timed_inputs_seed
 from avo_pytest.score import ArmRecord, Check, ConfigurationRecord, Record, Sample, Status
 
 RECORD = Record(
@@ -83,3 +86,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         write_atomically(path, b"not text")  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_seed_and_key_replay_a_timed_launch() -> None:
+    seed = bytes.fromhex(timed_inputs_seed(7))
+    spec = TensorSpec("q", (4, 32), "bf16", "input")
+    first = inputs.fill(spec, seed, 123, 1.0)
+    assert (first == inputs.fill(spec, bytes.fromhex(timed_inputs_seed(7)), 123, 1.0)).all()
+    assert (first != inputs.fill(spec, bytes.fromhex(timed_inputs_seed(8)), 123, 1.0)).any()
+    assert (first != inputs.fill(spec, seed, 124, 1.0)).any()

@@ -35,7 +35,7 @@ SEED = bytes(range(32))
 HERE = Path(__file__)
 pytestmark = pytest.mark.skipif(FACTS is None, reason=f"needs an NVIDIA GPU: {REASON}")
 hopper = pytest.mark.skipif(
-    FACTS is None or int(FACTS.arch[3:]) < 90, reason="needs compute capability 9.0"
+    FACTS is None or int(FACTS.arch[3:]) < 90, reason="needs a GPU of compute capability 9.0"
 )
 
 

@@ -19,7 +19,7 @@ from avo_pytest.report.progress import Progress
 if TYPE_CHECKING:
     from avo_pytest.judge import Judge, Request
     from avo_pytest.score import Check, Record, Sample
-    from avo_pytest.statistics import Summary
+    from avo_pytest.summary import Summary
 
 PLAIN_BLOCKS = 3  # `pytest bench/` is for a quick look, not for a score
 
@@ -164,7 +164,7 @@ class Session:
 
     def _finish(self, kernel: str, *, stopped: bool = False) -> None:
         from avo_pytest.report.outcome import INTERRUPTED
-        from avo_pytest.statistics import summarise
+        from avo_pytest.summary import summarise
 
         record = self.judges[kernel].finish(INTERRUPTED if stopped else "")
         if record is not None:

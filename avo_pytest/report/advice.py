@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avo_pytest.report.outcome import Outcome, first_failure, outcome
 from avo_pytest.score import Record, Status
-from avo_pytest.statistics import Summary
+from avo_pytest.summary import Summary
 
 
 def advice(record: Record, summary: Summary, saved: Path | None) -> list[str]:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from avo_pytest.score import ArmRecord, Record
-from avo_pytest.statistics import Ratio, Summary
+from avo_pytest.summary import Ratio, Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from enum import Enum
 
 from avo_pytest.report.figures import arm_order, throughput
 from avo_pytest.score import Check, Record, Status
-from avo_pytest.statistics import GroupRow, Summary
+from avo_pytest.summary import GroupRow, Summary
 
 MAX_REASON = 160
 INTERRUPTED = "interrupted"  # the note of a run that was ended by hand

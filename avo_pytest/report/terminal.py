@@ -18,7 +18,7 @@ from avo_pytest.report.advice import advice
 from avo_pytest.report.figures import Unit, arm_order, ratio, spread, throughput
 from avo_pytest.report.outcome import describe, first_failure, interrupted, one_line
 from avo_pytest.score import ArmRecord, Check, Record
-from avo_pytest.statistics import GroupRow, Row, Summary
+from avo_pytest.summary import GroupRow, Row, Summary
 
 UNLIMITED = 10_000
 MAX_FAILURES, MAX_LOG = 10, 30

@@ -25,7 +25,7 @@ from avo_pytest.devices.probe import find_cuda
 from avo_pytest.judge import Judge, Request
 from avo_pytest.loading import load_problem
 from avo_pytest.plan import LaunchPlan
-from avo_pytest.statistics import summarise
+from avo_pytest.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = find_cuda(0)[0]

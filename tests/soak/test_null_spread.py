@@ -21,7 +21,8 @@ from avo_pytest.assignment import Request, assign
 from avo_pytest.devices.probe import find_cuda
 from avo_pytest.draw import points
 from avo_pytest.run import Run
-from avo_pytest.statistics import paired_log_ratios, process_value
+from avo_pytest.statistics import process_value
+from avo_pytest.summary import paired_log_ratios
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 16

@@ -18,7 +18,7 @@ from avo_pytest.score import (
     Sample,
     Status,
 )
-from avo_pytest.statistics import summarise
+from avo_pytest.summary import summarise
 
 MS = {"candidate": 10.0, "incumbent": 10.2, "torch-fp32": 12.0, "torch-bf16": 16.0}
 NAMES = ("b1-h4-s1024-d128-full", "b1-h4-s1024-d128-causal")

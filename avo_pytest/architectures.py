@@ -45,7 +45,9 @@ def compile_arch(target: Target, device_arch: str) -> str | None:
 def typical_facts(target: Target, arch: str | None = None) -> DeviceFacts:
     """Facts to build with when there is no device. Raises KeyError naming what is known."""
     if target == "cpu":
-        return DeviceFacts(arch=arch or platform.machine())
+        if arch not in (None, platform.machine()):
+            raise KeyError(f"target cpu is built for this machine: {platform.machine()}")
+        return DeviceFacts(arch=platform.machine())
     wanted = (arch or {"sm80": "sm_80", "sm90": "sm_90", "sm100": "sm_100"}[target]).rstrip("af")
     if wanted not in TYPICAL or compile_arch(target, wanted) is None:
         able = ", ".join(a for a in TYPICAL if compile_arch(target, a))

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from avo_pytest.assignment import Assignment, RequestError
-from avo_pytest.build import Artifact, AskDriver, BuildError, build
+from avo_pytest.build import Artifact, AskDriver, BuildError, MachineError, build
 from avo_pytest.draw import Point
 from avo_pytest.identity import tree_hash
 from avo_pytest.manifest import ManifestError
 from avo_pytest.run import Run
-from avo_pytest.score import ArmRecord
-from avo_pytest.source import Source, SourceError, find_candidate, find_incumbent
+from avo_pytest.score import NO_INCUMBENT, ArmRecord
+from avo_pytest.source import GitFault, Source, SourceError, find_candidate, find_incumbent
 
 
 def candidate_source(run: Run, scratch: Path) -> Source:
@@ -29,9 +29,14 @@ def candidate_source(run: Run, scratch: Path) -> Source:
 
 def assemble(run: Run, candidate: Source, points: list[Point], scratch: Path) -> None:
     """Build the judged arms and append all arms to the run. A candidate that does not build sets
-    `run.failure`; an incumbent that does not is left out with a note."""
-    _add_candidate(run, candidate, points)
-    _add_incumbent(run, candidate, points, scratch)
+    `run.failure`; an incumbent that does not is left out with a note. Raises RequestError."""
+    incumbent = _incumbent_source(run, scratch)  # first, for building may take minutes
+    try:
+        _add_candidate(run, candidate, points)
+        if incumbent is not None:
+            _add_incumbent(run, candidate, incumbent, points)
+    except MachineError as error:
+        raise RequestError(str(error)) from error
     _add_twin(run)
     for baseline in run.assignment.baselines:
         run.arms.append({"name": baseline.name, "role": "baseline"})
@@ -48,27 +53,38 @@ def leave_out(run: Run, name: str, reason: str) -> None:
 def _add_candidate(run: Run, source: Source, points: list[Point]) -> None:
     try:
         _append(run, "candidate", source, _build(run, "candidate", source, points))
+    except MachineError:
+        raise
     except (BuildError, ManifestError, OSError) as error:
         run.failure = str(error)
         _append(run, "candidate", source, None)
 
 
-def _add_incumbent(run: Run, candidate: Source, points: list[Point], scratch: Path) -> None:
+def _incumbent_source(run: Run, scratch: Path) -> Source | None:
+    """None, with a note, where there is none."""
     assignment, request = run.assignment, run.assignment.request
+    source, why = None, ""
     try:
         source = find_incumbent(
             request.root, request.kernel, assignment.target, request.incumbent, scratch
         )
     except SourceError as error:
-        raise RequestError(f"incumbent: {error}") from error
+        if request.incumbent is not None or not isinstance(error, GitFault):
+            raise RequestError(f"incumbent: {error}") from error
+        why = f" ({error})"
     if source is None:
-        run.note("no incumbent: measuring against baselines")
-        return
+        run.note(f"{NO_INCUMBENT}{why}: measuring against baselines")
+    return source
+
+
+def _add_incumbent(run: Run, candidate: Source, source: Source, points: list[Point]) -> None:
     try:
         if tree_hash(source.path) == tree_hash(candidate.path):
             run.note(f"the candidate is what {source.label} has: measuring against baselines")
             return
         _append(run, "incumbent", source, _build(run, "incumbent", source, points))
+    except MachineError:
+        raise
     except (BuildError, ManifestError, OSError) as error:
         run.note(f"the incumbent ({source.label}) does not build and is left out: {error}")
 
@@ -100,7 +116,7 @@ def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact
     run.stage(f"building the {role} ({source.label})")
     assignment = run.assignment
     configurations = [p.configuration for p in points] + list(assignment.throughput)
-    return build(
+    artifact = build(
         source.path,
         assignment.problem,
         configurations,
@@ -108,6 +124,10 @@ def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact
         run.home / "cache",
         ask_driver=_occupancy(assignment),
     )
+    if artifact.target != assignment.target:
+        wrong = f"target {artifact.target!r}, but {assignment.target!r} is judged"
+        raise BuildError(f"{source.path / 'kernel.toml'}: {wrong}")
+    return artifact
 
 
 def _occupancy(assignment: Assignment) -> AskDriver | None:

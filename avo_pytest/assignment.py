@@ -118,12 +118,17 @@ def existing_targets(root: Path, kernel: str) -> tuple[str, ...]:
 
 def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts, str]:
     """Target, device, its facts, and the name of the lock that guards it."""
-    wants_cpu = request.target == "cpu" or request.device == "cpu"
     index = _cuda_index(request.device)
+    if request.target == "cpu" and request.device not in (None, "cpu"):
+        raise RequestError(f"target cpu does not run on device {request.device}")
+    wants_cpu = request.target == "cpu" or request.device == "cpu"
     facts, identity, reason = (None, {}, "the CPU was asked for") if wants_cpu else find_cuda(index)
     targets = existing_targets(request.root, request.kernel)
+    wants_gpu = request.device is not None and not wants_cpu
+    if wants_gpu and facts is None:
+        raise RequestError(f"device {request.device}: {reason}")
     if request.target == "auto":
-        able = [t for t in targets if _runs(t, facts)]
+        able = [t for t in targets if _runs(t, facts) and not (wants_gpu and t == "cpu")]
         if not able:
             raise RequestError(
                 f"kernel {request.kernel!r} has no target for this machine (targets: "

@@ -7,6 +7,7 @@ changed grid does not compile again; plans are resolved anew. Of two builders at
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,27 @@ from typing import Any
 
 from avo_pytest.architectures import compile_arch
 from avo_pytest.artifact import Artifact, load_artifact, plan_identity, store
-from avo_pytest.codes import BuildError, Code, Codes, Limits
+from avo_pytest.codes import BuildError, Code, Codes, Limits, MachineError
 from avo_pytest.evaluation import Occupancy, OccupancyKind, macros
 from avo_pytest.identity import read_tree, tree_hash
 from avo_pytest.manifest import Manifest, ManifestError, load
 from avo_pytest.plan import DeviceFacts, Launch, LaunchPlan
 from avo_pytest.problem import Configuration, DeviceKind, Problem
 from avo_pytest.resolution import argument_sizes, resolve
+from avo_pytest.specification import Target
 
-__all__ = ["Artifact", "BuildError", "Limits", "build", "load_artifact", "tree_hash"]
+__all__ = [
+    "Artifact",
+    "BuildError",
+    "Limits",
+    "MachineError",
+    "build",
+    "load_artifact",
+    "tree_hash",
+]
+
+# What a candidate cannot help; other errors of files are those of its own folder.
+MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
 
 # (kind, code file, launch without its grid) → CTAs per SM, or clusters per device; needs a driver
 AskDriver = Callable[[OccupancyKind, Path, Launch], int]
@@ -41,7 +54,8 @@ def build(
     ask_driver: AskDriver | None = None,
     limits: Limits | None = None,
 ) -> Artifact:
-    """Build a candidate for these configurations on this device. Raises BuildError(reason, log).
+    """Build a candidate for these configurations on this device. Raises BuildError(reason, log),
+    and its subclass MachineError where nothing could be built here.
 
     `ask_driver` answers `max_active_blocks` and `max_active_clusters`; without it, a manifest that
     uses them does not build.
@@ -56,14 +70,29 @@ def build(
         plans = [
             _plan(manifest, problem, c, facts, codes, ask_driver) for c in _distinct(configurations)
         ]
-    except (ManifestError, OSError) as error:
+        return _stored(problem, manifest.target, arch, codes, plans, cache)
+    except OSError as error:
+        if error.errno in MACHINE_FAULTS:
+            raise MachineError(f"cannot build in {cache}: {error.strerror}") from error
         raise BuildError(str(error)) from error
+    except ManifestError as error:
+        raise BuildError(str(error)) from error
+
+
+def _stored(
+    problem: Problem,
+    target: Target,
+    arch: str,
+    codes: Codes,
+    plans: Sequence[LaunchPlan],
+    cache: Path,
+) -> Artifact:
     made = {code.key: code for code in codes.made}
     description = {
         "kernel": problem.name,
-        "target": manifest.target,
+        "target": target,
         "arch": arch,
-        "hash": _hash(plans, _defined(problem, manifest.target), manifest.target),
+        "hash": _hash(plans, _defined(problem, target), target),
         "plans": [asdict(plan) for plan in plans],
         "report": {code.key: code.report for code in made.values()},
     }

@@ -17,7 +17,7 @@ from avo_pytest.native_shim import shim
 from avo_pytest.plan import Launch
 from avo_pytest.problem import TensorSpec
 from avo_pytest.specification import Manifest
-from avo_pytest.toolchain import Compiled, CompileError, Means
+from avo_pytest.toolchain import Compiled, CompileError, Means, NoCompiler
 
 FORMAT = 1  # of the cache; part of every key
 _KEY = 32
@@ -32,6 +32,10 @@ class BuildError(Exception):
         shown = log.strip()[:_LOG_CHARACTERS]
         super().__init__(f"{reason}\n{shown}" if shown else reason)
         self.reason, self.log = reason, log
+
+
+class MachineError(BuildError):
+    """Nothing can be built here, whatever the candidate: no compiler, a full disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,8 @@ class Codes:
                 raise self._error(f"{reason} ({self._limits.builds})")
             try:
                 self._codes[wanted] = self._cached(macros, shim_)
+            except NoCompiler as error:
+                raise MachineError(error.reason) from error
             except CompileError as error:
                 raise self._error(error.reason, macros, error.log) from error
             except elf.ElfError as error:

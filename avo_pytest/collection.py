@@ -29,6 +29,9 @@ REFUSED: tuple[tuple[str, Callable[[pytest.Config], bool]], ...] = (
     ("--force-flaky (flaky)", _option("force_flaky")),
     ("--random-order (pytest-random-order)", _option("random_order_bucket", ("none",))),
     ("--codspeed (pytest-codspeed)", _option("codspeed")),
+    ("-p no:terminal", lambda config: config.pluginmanager.is_blocked("terminal")),
+    ("--benchmark-only (pytest-benchmark)", _option("benchmark_only")),
+    ("--benchmark-skip (pytest-benchmark)", _option("benchmark_skip")),
 )
 
 

@@ -206,9 +206,10 @@ def main(rules: Mapping[str, Any]) -> None:
     limit(rules["limits"])
     if sys.platform.startswith("linux") and rules["mechanism"] != "bubblewrap":
         entered = enter_namespaces(rules["namespaces"])
+        die_with_parent()
         if entered and "pid" in rules["namespaces"]:
             fork_into_pid_namespace()
-        die_with_parent()
+            die_with_parent()  # a fork does not inherit it
         drop_privileges()
         try:
             restrict_files(rules["readable"], rules["writable"])

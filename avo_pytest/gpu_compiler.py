@@ -16,7 +16,7 @@ from pathlib import Path
 
 from avo_pytest import compile_cuda
 from avo_pytest.identity import File
-from avo_pytest.toolchain import Compiled, CompileError, Means, check, run, staged
+from avo_pytest.toolchain import Compiled, Means, NoCompiler, check, run, staged
 
 _TOOLKITS = ("/usr/local/cuda", "/opt/cuda")
 
@@ -56,14 +56,14 @@ def compile_kernel(
 
 @functools.cache
 def version() -> str:
-    """What a cubin depends on: NVRTC and its headers. Raises CompileError."""
+    """What a cubin depends on: NVRTC and its headers. Raises NoCompiler."""
     try:
         from cuda.bindings import nvrtc
 
         numbers = nvrtc.nvrtcVersion()[1:]
     except Exception as error:  # not installed, or installed without its library
         reason = f"NVRTC is missing ({error}): pip install 'avo-pytest[cuda]'"
-        raise CompileError(reason) from None
+        raise NoCompiler(reason) from None
     parts = [f"nvrtc {'.'.join(map(str, numbers))}"]
     for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-runtime"):
         try:
@@ -84,7 +84,7 @@ def _package_folder() -> Path:
     """Where the cuda packages are (perhaps a user's own site folder)."""
     spec = importlib.util.find_spec("cuda.bindings")
     if spec is None or not spec.submodule_search_locations:
-        raise CompileError("cuda.bindings is missing: pip install 'avo-pytest[cuda]'")
+        raise NoCompiler("cuda.bindings is missing: pip install 'avo-pytest[cuda]'")
     return Path(next(iter(spec.submodule_search_locations))).parents[1]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avo_pytest.identity import File
-from avo_pytest.toolchain import Compiled, CompileError, Means, check, run, staged
+from avo_pytest.toolchain import Compiled, Means, NoCompiler, check, run, staged
 
 COMPILERS = ("g++", "clang++", "c++")
 _COMMON = (
@@ -61,7 +61,7 @@ def compile_function(
 
 @functools.cache
 def version() -> str:
-    """Path and version of the C++ compiler. Raises CompileError."""
+    """Path and version of the C++ compiler. Raises NoCompiler."""
     command = _command()
     told = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     return f"{shlex.join(command)}: {told.stdout.splitlines()[0] if told.stdout else 'unknown'}"
@@ -85,7 +85,7 @@ def _command() -> tuple[str, ...]:
     for name in names:
         if path := shutil.which(name):
             return (path, *asked[1:])
-    raise CompileError(f"no C++ compiler ({', '.join(names)}): apt install g++, or set CXX")
+    raise NoCompiler(f"no C++ compiler ({', '.join(names)}): apt install g++, or set CXX")
 
 
 def _folders() -> list[Path]:

@@ -97,6 +97,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _file(text: str) -> Path:
+    path = Path(_text(text))
+    if path.is_dir() or not next(p for p in path.absolute().parents if p.exists()).is_dir():
+        raise ValueError("the path of a file that can be written")
+    return path
+
+
 def _names(text: str) -> tuple[str, ...] | None:
     if text == "all":
         return None
@@ -160,7 +167,7 @@ TABLE = (
         "also time the candidate's code loaded a second time: their ratio is pure noise",
         _switch,
     ),
-    Option("json", "PATH", "also write the record (raw samples and environment) here", Path),
+    Option("json", "PATH", "also write the record (raw samples and environment) here", _file),
     Option(
         "exit_verdict",
         None,

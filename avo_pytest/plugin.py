@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     if SESSION in config.stash:
-        for line in config.stash[SESSION].last_lines():
+        for line in config.stash[SESSION].end():
             config.get_terminal_writer().line(line)
 
 

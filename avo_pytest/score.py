@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
+NO_INCUMBENT = "no incumbent"  # how the note of such a run begins
 
 
 class Status(StrEnum):

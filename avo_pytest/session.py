@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from avo_pytest import collection, options
+from avo_pytest.interruption import Interruption
 from avo_pytest.options import Options
 from avo_pytest.report.progress import Progress
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from avo_pytest.score import Check, Record, Sample
     from avo_pytest.summary import Summary
 
+PYTEST_REPORTS = "fE"  # what pytest lists at the end when not asked for anything else
 PLAIN_BLOCKS = 3  # `pytest bench/` is for a quick look, not for a score
 
 
@@ -33,6 +35,7 @@ class Session:
         self.judges: dict[str, Judge] = {}
         self._results: dict[str, tuple[Record, Summary]] = {}
         self._progress: Progress | None = None
+        self._interruption = Interruption()
 
     def start_scoring(self) -> None:
         """Make the scoring run's judge; what cannot be scored ends the run before it begins."""
@@ -49,6 +52,7 @@ class Session:
         collection.default_paths(self.config, kernel)
         if hasattr(self.config.option, "benchmark_quiet"):
             self.config.option.benchmark_quiet = True  # the scoreboard is the table
+        self._interruption.begin()
 
     def judge(self, kernel: str) -> Judge:
         """The judge of a kernel. Raises RequestError."""
@@ -71,8 +75,7 @@ class Session:
     def select(self, items: list[pytest.Item]) -> None:
         """Order the items and tell each judge what is left of its set after `-k` and the like."""
         if self.options.score:
-            if self.config.option.tbstyle == "auto":
-                self.config.option.tbstyle = "no"  # the scoreboard has the reasons
+            self._leave_reasons_to_the_scoreboard()
             kernel = self.options.kernel
             collection.keep_only(
                 items,
@@ -145,13 +148,24 @@ class Session:
             for kernel, (record, summary) in self._results.items()
         )
 
-    def last_lines(self) -> list[str]:
-        """The line for scripts, to be printed after everything else."""
+    def end(self) -> list[str]:
+        """Nothing is left to be kept. The line for scripts, to be printed after everything else."""
+        self._interruption.end()
         if not self.options.score or not self._results:
             return []
         from avo_pytest.report.outcome import last_line
 
         return [last_line(record, summary) for record, summary in self._results.values()]
+
+    def _leave_reasons_to_the_scoreboard(self) -> None:
+        """No tracebacks, and no list of failed tests between what to do next and the last line."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None:
+            return
+        if self.config.option.tbstyle == "auto":
+            self.config.option.tbstyle = "no"
+        if self.config.option.reportchars == PYTEST_REPORTS:
+            terminal.reportchars = ""
 
     def _scored_status(self, status: int) -> int:
         """A scoring run may pass only with a score, and may want its verdict as exit code."""
@@ -208,6 +222,8 @@ class Session:
         with capture.global_and_fixture_disabled():
             if newline:
                 terminal.ensure_newline()
+                if (writer := self.config.get_terminal_writer()).width_of_current_line:
+                    writer.line()  # dots that followed a line of ours, unknown to pytest
             yield
 
 

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 MAX_FILES = 200
 MAX_BYTES = 8 << 20
@@ -18,6 +19,10 @@ DEFAULT_INCUMBENTS = ("main", "origin/main", "origin/HEAD")
 
 class SourceError(Exception):
     """A path or reference that does not give a target folder."""
+
+
+class GitFault(SourceError):
+    """There is a repository, but git does not read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,10 @@ def find_candidate(root: Path, kernel: str, target: str, spec: str | None, scrat
 def find_incumbent(
     root: Path, kernel: str, target: str, spec: str | None, scratch: Path
 ) -> Source | None:
-    """The folder on `main` (else origin/main, origin/HEAD); None where there is none, or asked."""
+    """The folder on `main` (else origin/main, origin/HEAD); None where there is none, or asked.
+
+    Raises GitFault where that cannot be told.
+    """
     if spec == "none":
         return None
     if spec is not None:
@@ -49,6 +57,8 @@ def find_incumbent(
     for reference in DEFAULT_INCUMBENTS:
         try:
             return _extract(root, kernel, target, reference, scratch)
+        except GitFault:
+            raise
         except SourceError:
             continue
     return None
@@ -67,24 +77,46 @@ def _named(root: Path, kernel: str, target: str, spec: str, scratch: Path) -> So
 
 
 def _extract(root: Path, kernel: str, target: str, reference: str, scratch: Path) -> Source:
-    try:
-        import git  # needs the git executable, which a ZIP download may lack
-
-        repository = git.Repo(root, search_parent_directories=True)
-    except Exception as error:  # GitPython raises ImportError, InvalidGitRepositoryError, …
-        raise SourceError(
-            f"{reference}: neither a folder nor a git reference ({type(error).__name__}: {error})"
-        ) from error
-    with repository:
+    with _repository(root, reference) as repository:
         inside = PurePosixPath(root.resolve().relative_to(Path(repository.working_dir).resolve()))
         prefix = inside / "kernels" / kernel / target
-        try:
-            tree = repository.commit(reference).tree / str(prefix)
-        except Exception as error:  # BadName, KeyError, ValueError by kind of failure
-            raise SourceError(f"{reference}: no {prefix} there ({type(error).__name__})") from error
+        tree = _tree(repository, reference, prefix)
         folder = Path(tempfile.mkdtemp(prefix="source-", dir=scratch))
         _write_tree(tree, folder, reference)
     return Source(folder, reference)
+
+
+def _repository(root: Path, reference: str) -> Any:
+    """The git repository around a folder. Raises SourceError."""
+    neither = f"{reference}: neither a folder nor a git reference"
+    try:
+        import git
+    except ImportError as error:  # no git executable, which a ZIP download does not need
+        raise SourceError(f"{neither} (git is not installed)") from error
+    try:
+        return git.Repo(root, search_parent_directories=True)
+    except Exception as error:  # InvalidGitRepositoryError and others
+        raise SourceError(f"{neither} ({root} is not a git repository)") from error
+
+
+def _tree(repository: Any, reference: str, folder: PurePosixPath) -> Any:
+    """A folder's tree object at a reference. Raises SourceError."""
+    import git
+
+    try:
+        repository.git.rev_parse("--git-dir")  # what keeps git from reading it would look like
+    except git.GitCommandError as error:  # a reference that is not there
+        said = error.stderr.strip().removeprefix("stderr: ").strip("' \n").splitlines() or ["fails"]
+        fix = f" ({said[-1].strip()})" if len(said) > 1 else ""  # git's advice ends with a command
+        raise GitFault(f"{reference}: git: {said[0].removeprefix('fatal: ')}{fix}") from error
+    try:
+        commit = repository.commit(reference)
+    except Exception as error:  # BadName, ValueError, IndexError by kind of failure
+        raise SourceError(f"{reference}: neither a folder nor a git reference") from error
+    try:
+        return commit.tree / str(folder)
+    except KeyError as error:
+        raise SourceError(f"{reference}: no {folder} there") from error
 
 
 def _write_tree(tree: object, folder: Path, reference: str) -> None:

@@ -31,6 +31,10 @@ class CompileError(Exception):
         self.reason, self.log = reason, log[:_LOG_CHARACTERS]
 
 
+class NoCompiler(CompileError):
+    """This machine has no compiler; says what to install."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """How a compiler may run."""

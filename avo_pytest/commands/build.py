@@ -66,8 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         facts = typical_facts(target, arguments.arch)
         problem = load_problem(arguments.kernel, root=root)
-    except (KeyError, OSError, TypeError) as error:
+    except (KeyError, FileNotFoundError) as error:
         print(f"avo build: {error.args[0]}", file=sys.stderr)
+        return 2
+    except Exception as error:  # a problem is somebody's code, which may fail in any way
+        where = f"bench/{arguments.kernel}/problem.py"
+        print(f"avo build: {where}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     sets = problem.throughput.get(kind, {}).values()
     configurations = [*problem.correctness(kind), *(c for s in sets for c in s)]

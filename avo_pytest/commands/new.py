@@ -44,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the files; nothing that exists is touched."""
     name, target, root = arguments.name, arguments.target, arguments.root
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        return _refuse(f"{name!r} must be lower-case letters, digits and underscores")
+        return _refuse(
+            f"{name!r} must be lower-case letters, digits and underscores, and no Python keyword"
+        )
     files = kernel_files(name, target)
     for folder in (root / "kernels" / name, root / "bench" / name):
         if folder.exists():

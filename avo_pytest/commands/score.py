@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""`avo score`: `pytest --avo-score` with the same options, in a process of its own."""
+"""`avo score`: `pytest --avo-score` with the same options."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import signal
-import subprocess
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from avo_pytest.options import TABLE
 
@@ -47,18 +46,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="passed on")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Start pytest and return its exit status."""
-    # pytest gets Ctrl-C too, and has a record to write before it ends
-    previous = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        return subprocess.run(command(arguments)).returncode
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def run(arguments: argparse.Namespace) -> NoReturn:
+    """Become pytest: its exit status is ours, and so are the signals that end a run."""
+    line = command(arguments)
+    os.execv(line[0], line)
 
 
 def command(arguments: argparse.Namespace) -> list[str]:
-    """The command line that `run` starts."""
+    """The command line that `run` becomes."""
     given = vars(arguments)
     line = [sys.executable, "-m", "pytest", *_plugin(), "--avo-score"]
     for option in TABLE:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avo_pytest.report.outcome import Outcome, first_failure, outcome
-from avo_pytest.score import Record, Status
+from avo_pytest.score import NO_INCUMBENT, Record, Status
 from avo_pytest.summary import Summary
 
 
@@ -45,7 +45,9 @@ def _mend(record: Record) -> str:
 
 def _improve(record: Record, summary: Summary) -> list[str]:
     where = f"kernels/{record.kernel}/{record.target}"
-    steps = [f"Edit {where} and score again: the version on main is then the incumbent."]
+    alone = any(note.startswith(NO_INCUMBENT) for note in record.notes)
+    known = "--avo-incumbent names" if alone else "the version on main is then"
+    steps = [f"Edit {where} and score again: {known} the incumbent."]
     baselines = [arm.name for arm in record.arms if arm.role == "baseline"]
     ratios = [
         (row.ratios[name][0], row.configuration, name)

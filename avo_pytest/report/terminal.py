@@ -58,12 +58,10 @@ def _header(record: Record, columns: int) -> str:
     why = facts.pop("isolation_reason", "")
     facts.pop("isolation", None)
     short = [f"{key} {text}" for key, text in facts.items() if 0 < len(text) <= SHORT]
-    run = [
-        f"regime {record.regime}",
-        f"isolation {record.isolation}"
-        + (f" ({why})" if why and record.isolation == "none" else ""),
-        f"seed {record.seed}",
-    ]
+    isolation = f"isolation {record.isolation}"
+    isolation += f" ({why})" if why and record.isolation == "none" else ""
+    ran = [isolation] if record.environment else []  # else no worker, nothing to isolate
+    run = [f"regime {record.regime}", *ran, f"seed {record.seed}"]
     lines = {"device": device, "machine": _parts(short), "run": _parts(run)}
     lines |= {key: text for key, text in facts.items() if len(text) > SHORT}
     indent = " " * LABEL if columns > 4 * LABEL else "  "

@@ -110,3 +110,16 @@ def test_usage(root: Path) -> None:
     assert done.returncode == 2
     assert "target sm90 cannot be built for sm_80; it can for sm_90" in done.stderr
     assert avo_build(root, "--target", "sm80").returncode == 1  # the folder has no such target
+
+
+def test_an_architecture_means_nothing_to_a_cpu_kernel(root: Path) -> None:
+    done = avo_build(root, "--target", "cpu", "--arch", "sm_90")
+    assert done.returncode == 2
+    assert "built for this machine" in done.stderr
+
+
+def test_a_problem_that_does_not_load_is_named_with_its_error(root: Path) -> None:
+    (root / "bench/scale/problem.py").write_text("1 / 0\n", encoding="utf-8")
+    done = avo_build(root, "--target", "cpu")
+    assert done.returncode == 2
+    assert done.stderr == "avo build: bench/scale/problem.py: ZeroDivisionError: division by zero\n"

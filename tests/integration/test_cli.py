@@ -109,6 +109,19 @@ def test_doctor_names_the_fix_of_a_missing_compiler(tmp_path):
     assert "fix: " in lines[at + 1]
 
 
+def test_doctor_reports_the_level_that_candidates_run_at(monkeypatch):
+    """Not the compilers', which bubblewrap alone can confine."""
+    from avo_pytest import sandbox
+    from avo_pytest.commands import doctor
+    from avo_pytest.devices import cpu
+
+    monkeypatch.setattr(sandbox, "level", lambda: ("child", "bubblewrap"))
+    monkeypatch.setattr(cpu, "landlock_abi", lambda: 0)
+    found = next(f for f in doctor.examine(Path()) if f.what == "sandbox")
+    assert not found.ok
+    assert "CPU candidates run unconfined" in found.detail and "Landlock" in found.fix
+
+
 def test_doctor_survives_a_broken_problem(tmp_path):
     (tmp_path / "bench" / "odd").mkdir(parents=True)
     (tmp_path / "bench" / "odd" / "problem.py").write_text("1 / 0\n")

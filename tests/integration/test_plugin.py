@@ -51,6 +51,9 @@ def refusal(result: pytest.RunResult) -> str:
         (["--ff"], "--ff"),
         (["--nf"], "--nf"),
         (["--sw"], "--sw"),
+        (["--benchmark-only"], "--benchmark-only"),
+        (["--benchmark-skip"], "--benchmark-skip"),
+        (["-p", "no:terminal"], "-p no:terminal"),
     ],
 )
 def test_what_would_shrink_or_reorder_the_set_is_refused(repository, arguments, words):
@@ -88,6 +91,8 @@ def test_plugins_that_reroll_or_shuffle_are_refused(repository, option, words):
         (["--avo-set", "nope"], "cpu"),
         (["--avo-candidate", "nope"], "nope"),
         (["--avo-device", "tpu"], "tpu"),
+        (["--avo-device", "cuda:99"], "cuda:99"),
+        (["--avo-device", "cuda", "--avo-target", "cpu"], "target cpu does not run on device cuda"),
     ],
 )
 def test_a_request_that_cannot_be_served_ends_in_one_line(repository, arguments, words):

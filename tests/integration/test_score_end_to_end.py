@@ -17,6 +17,15 @@ from avo_pytest.commands.new import kernel_files
 from avo_pytest.score import Record
 
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+FULL_DISK = """
+import errno, os
+from avo_pytest import artifact
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+artifact.shutil.copyfile = full
+"""
 QUICK = ("--avo-blocks=2", "--avo-baselines=none")
 
 
@@ -100,6 +109,7 @@ def test_a_wrong_kernel_scores_zero_with_the_reason(repository):
         r"AVO score norm/cpu: 0 \(incorrect: .+\) · correct \d+/\d+ · run ", last_line(done)
     )
     assert "--avo-seed" in done.stdout
+    assert "FAILED" not in done.stdout  # nothing between what to do next and the last line
 
 
 def test_a_kernel_that_does_not_compile_shows_the_compilers_error(repository):
@@ -126,21 +136,43 @@ def test_without_avo_score_it_is_an_ordinary_benchmark(repository):
     assert "AVO score" not in done.stdout
 
 
-def test_ctrl_c_leaves_a_record_and_says_so(repository):
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]],
+    ids=lambda signals: "+".join(number.name for number in signals),
+)
+def test_a_run_that_is_ended_leaves_a_record_and_says_so(repository, signals):
     line = (*PYTEST, "--avo-score", "--avo-blocks=100000", "--avo-baselines=none")
     process = subprocess.Popen(
         line, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         wait_for_samples(repository, process)
-        process.send_signal(signal.SIGINT)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.05)
         output, _ = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 2, output
+    assert "Traceback" not in output
     assert "none (interrupted: " in output.rstrip().splitlines()[-1]
     (saved,) = repository.glob(".avo/runs/*/record.json")
     assert Record.from_json(saved.read_text()).samples
+
+
+@pytest.mark.parametrize("fault", ["no compiler", "full disk"])
+def test_what_the_machine_lacks_is_not_held_against_the_kernel(repository, monkeypatch, fault):
+    if fault == "no compiler":
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        said = "no C++ compiler (no-such-compiler)"
+    else:
+        (repository / "conftest.py").write_text(FULL_DISK)
+        said = "No space left on device"
+    done = score(repository, "--avo-exit-verdict")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert said in last_line(done)
+    assert "AVO score" not in done.stdout
 
 
 def wait_for_samples(root: Path, process: subprocess.Popen[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from avo_pytest.source import SourceError, find_candidate, find_incumbent
+from avo_pytest.source import GitFault, SourceError, find_candidate, find_incumbent
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -64,6 +65,30 @@ def test_none_is_no_incumbent(repository: Path, tmp_path: Path) -> None:
 def test_an_unknown_reference_is_named(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no-such-branch"):
         find_candidate(repository, "k", "cpu", "no-such-branch", tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="main: no kernels/k/sm80 there"):
+        find_candidate(repository, "k", "sm80", "main", tmp_path)
+
+
+def test_without_the_git_executable_one_sentence_says_so(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "git", None)
+    with pytest.raises(SourceError, match=r"main: .*\(git is not installed\)$"):
+        find_candidate(repository, "k", "cpu", "main", tmp_path)
+    assert find_incumbent(repository, "k", "cpu", None, tmp_path) is None
+
+
+def test_a_repository_of_another_user_is_not_mistaken_for_one_without_main(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    with pytest.raises(GitFault, match=r"dubious ownership .*\(git config --global --add safe"):
+        find_incumbent(repository, "k", "cpu", None, tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_refused(repository: Path, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_an_empty_list_of_baselines_in_the_table_means_none(tmp_path):
         ("regime", "hot", "--avo-regime", "refreshed, sustained"),
         ("timeout", "soon", "--avo-timeout", "seconds"),
         ("blocks", "0", "--avo-blocks", "1 or more"),
+        ("json", "/dev", "--avo-json", "file that can be written"),
+        ("json", f"{__file__}/record.json", "--avo-json", "file that can be written"),
         ("blocks", "two", "--avo-blocks", "1 or more"),
         ("threads", "-1", "--avo-threads", "1 or more"),
         ("seed", "0x10", "--avo-seed", "whole number"),

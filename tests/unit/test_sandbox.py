@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -221,3 +222,42 @@ os.execv(command[0], command)
 def test_level_is_explained() -> None:
     assert LEVEL in ("child", "none")
     assert REASON
+
+
+@linux
+@each_mechanism
+def test_the_child_dies_with_a_parent_that_is_killed(mechanism: str, tmp_path: Path) -> None:
+    """Nobody is left to end a compiler when the judge was killed."""
+    code = f"""
+import sys
+from pathlib import Path
+from avo_pytest import sandbox
+python = [Path(p) for p in {[str(p) for p in PYTHON]!r}]
+act = "import time; open('started', 'w').close(); time.sleep(60)"
+sandbox.run([sys.executable, "-I", "-S", "-c", act], readable=python, cwd=Path({str(tmp_path)!r}),
+            writable=[Path({str(tmp_path)!r})], timeout_s=60, memory_bytes=1 << 30,
+            mechanism={mechanism!r})
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert _working_in(str(tmp_path))
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 5
+    while _working_in(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _working_in(str(tmp_path))
+
+
+def _working_in(folder: str) -> list[int]:
+    """Processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == Path(folder):
+                found.append(int(process.name))
+    return found

@@ -244,3 +244,15 @@ def test_outcomes():
     failed = Check(configuration="c", arm="incumbent", status=Status.CRASHED, reason="signal 11")
     other = a_record(checks=(*a_record().checks, failed))
     assert outcome(other, summarise(other)) is Outcome.UNMEASURED
+
+
+def test_without_an_incumbent_the_advice_names_the_option():
+    alone = a_record(notes=("no incumbent: measuring against baselines",))
+    text = scoreboard(alone, summarise(alone))
+    assert "--avo-incumbent names the incumbent" in text
+    assert "version on main" not in text
+
+
+def test_where_nothing_ran_no_isolation_is_claimed():
+    record = replace(incorrect(), environment={}, samples=(), isolation="none")
+    assert "isolation" not in scoreboard(record, summarise(record))

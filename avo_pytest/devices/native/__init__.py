@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -31,11 +33,12 @@ class NoCompiler(Exception):
 
 
 def compiler() -> str:
-    """The C++ compiler's path."""
-    for name in COMPILERS:
+    """The C++ compiler's path: of $CXX, or the first there is."""
+    names = shlex.split(os.environ.get("CXX", ""))[:1] or COMPILERS
+    for name in names:
         if (path := shutil.which(name)) is not None:
             return path
-    raise NoCompiler(f"no C++ compiler ({', '.join(COMPILERS)}): apt install g++, or Xcode's tools")
+    raise NoCompiler(f"no C++ compiler ({', '.join(names)}): apt install g++, or set CXX")
 
 
 @functools.cache

@@ -38,6 +38,7 @@ class Judge:
             self._points = points(self.run.assignment, self._candidate.path)
             failing.pop_all()
         self._started = False
+        self.lost: list[str] = []  # what `finish` could not keep
         self._measured = False
         self._checking: Iterator[Check] = iter(())
         self._record: Record | None = None
@@ -83,8 +84,9 @@ class Judge:
         if self._record is None:
             if interrupted:
                 self.run.note(interrupted)
-            self._record = self.run.record()
-            self.run.save(self._record)
+            record = self.run.record()
+            self.lost = self.run.save(record)
+            self._record = replace(record, notes=(*record.notes, *self.lost))
         return self._record
 
     def _scratch(self) -> Path:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from avo_pytest.arms import leave_out
@@ -39,11 +39,15 @@ def measure(run: Run, blocks: int) -> None:
         _forget(run)
         run.note(f"baseline {failure.arm} failed and is left out: {failure.reason}")
         leave_out(run, failure.arm, failure.reason)
-    run.failure = f"{failure.arm or 'worker'}: {failure.reason}"
+    run.failure = f"{failure.arm or 'not measured'}: {failure.reason}"
+    if failure.arm is None:  # the machine's fault: nothing counts, and nobody is called incorrect
+        _forget(run)
+        run.note(run.failure)
+        return
     run.late_checks.append(
         Check(
             configuration=failure.configuration,
-            arm=failure.arm or "candidate",
+            arm=failure.arm,
             status=failure.status,
             reason=failure.reason,
         )
@@ -122,4 +126,4 @@ def _blame(run: Run, failure: Failure) -> Failure:
         run.samples[:], run.blocks, run.late_checks[:] = list(kept[0]), dict(kept[1]), list(kept[2])
         if alone is not None:
             return Failure(arm["name"], alone.status, alone.reason, alone.configuration)
-    return failure
+    return replace(failure, reason=f"{failure.reason}; alone, each arm ran well")

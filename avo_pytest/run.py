@@ -144,8 +144,9 @@ class Run:
             notes=tuple(self.notes),
         )
 
-    def save(self, record: Record) -> None:
-        """Write the record into the run's folder and to `--avo-json`; say what could not be."""
+    def save(self, record: Record) -> list[str]:
+        """Write the record to the run's folder and `--avo-json`; sentences on what could not be."""
+        problems = []
         paths = [self.journal.folder / "record.json"]
         if self.assignment.request.json is not None:
             paths.append(self.assignment.request.json)
@@ -153,10 +154,9 @@ class Run:
             try:
                 write_atomically(path, record.to_json() + "\n")
             except OSError as error:
-                self.listener("note", text=f"no record in {path}: {error.strerror}")
+                problems.append(f"no record in {path}: {error.strerror}")
         self.journal.close()
-        if self.journal.lost:
-            self.listener("note", text=self.journal.lost)
+        return problems + ([self.journal.lost] if self.journal.lost else [])
 
 
 def timed_inputs_seed(seed: int) -> str:

@@ -174,7 +174,9 @@ class Session:
         found = [outcome(*result) for result in self._results.values()] or [Outcome.UNMEASURED]
         if self.options.exit_verdict:
             return found[0].value
-        return status if found[0] is Outcome.MEASURED else pytest.ExitCode.TESTS_FAILED
+        lost = any(judge.lost for judge in self.judges.values())
+        kept = found[0] is Outcome.MEASURED and not lost
+        return status if kept else pytest.ExitCode.TESTS_FAILED
 
     def _finish(self, kernel: str, *, stopped: bool = False) -> None:
         from avo_pytest.report.outcome import INTERRUPTED

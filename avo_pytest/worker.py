@@ -18,7 +18,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from avo_pytest import correctness, timing, verification
+from avo_pytest import confine, correctness, timing, verification
 from avo_pytest.devices import Arm, ArmFailed, Device
 from avo_pytest.job import Job
 from avo_pytest.loading import load_problem
@@ -28,6 +28,7 @@ from avo_pytest.score import Check, Status
 
 def main() -> int:
     """Run the job on standard input."""
+    confine.die_with_parent()  # a judge that is killed must not leave a measurement running
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     job = Job(**json.load(sys.stdin))

@@ -27,7 +27,8 @@ def outcome(record: Record, summary: Summary) -> Outcome:
     if failed is not None:
         judged = failed.arm == "candidate" and failed.status is not Status.INVALID
         return Outcome.INCORRECT if judged else Outcome.UNMEASURED
-    complete = record.subset or summary.overall is not None
+    timed = all(row.status == "ok" for row in summary.rows)
+    complete = timed if record.subset else summary.overall is not None
     return Outcome.MEASURED if complete and not interrupted(record) else Outcome.UNMEASURED
 
 

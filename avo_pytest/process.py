@@ -20,7 +20,7 @@ from avo_pytest.job import Job
 
 STDERR_TAIL_BYTES = 2000
 # The oracle's BLAS threads would spin for tens of milliseconds after their work, on a core that the
-# next timed launch needs: measured, every third launch of two threads ran on one core.
+# next timed launch needs.
 IDLE_THREADS_SLEEP = {
     "OPENBLAS_THREAD_TIMEOUT": "4",
     "OMP_WAIT_POLICY": "passive",

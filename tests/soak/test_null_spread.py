@@ -3,7 +3,8 @@
 
     pytest -m soak -s tests/soak/test_null_spread.py     (needs an NVIDIA GPU)
 
-prints the process values and what they say about the smallest difference that can be told.
+prints the process values, what they say about the smallest difference that can be told, and which
+configuration they owe it to.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ pytestmark = [
 ]
 
 
-def null_value(scratch: Path) -> float:
-    """Geomean log ratio of candidate and twin in one fresh process."""
+def null_ratios(scratch: Path) -> dict[str, np.ndarray]:
+    """Log ratios of candidate and twin, one a block, by configuration, from one fresh process."""
     request = Request(
         root=ROOT, kernel="attention", target="sm80", set="mha", incumbent="none", baselines=(),
         twin=True,
@@ -47,15 +48,22 @@ def null_value(scratch: Path) -> float:
     measuring.measure(run, BLOCKS)
     assert not run.failure, run.failure
     names = [c.name for c in run.assignment.throughput]
-    ratios = [paired_log_ratios(run.samples, n, "candidate", "twin") for n in names]
-    return process_value([np.array(list(r.values())) for r in ratios])
+    ratios = {n: paired_log_ratios(run.samples, n, "candidate", "twin") for n in names}
+    return {n: np.array(list(r.values())) for n, r in ratios.items()}
 
 
 def test_the_spread_of_nothing(tmp_path: Path) -> None:
-    values = []
+    processes = []
     for number in range(PROCESSES):
-        values.append(null_value(tmp_path))
-        print(f"process {number:2}: {values[-1]:+.5%}", flush=True)
+        processes.append(null_ratios(tmp_path))
+        halves = [[r[i::2] for r in processes[-1].values()] for i in (0, 1)]
+        values = [process_value(list(p.values())) for p in processes]
+        even, odd = map(process_value, halves)
+        print(f"process {number:2}: {values[-1]:+.5%} (half of its blocks {even:+.5%} {odd:+.5%})")
+    for name in processes[0]:
+        medians = [float(np.median(p[name])) for p in processes]
+        block = statistics.median(float(np.std(p[name], ddof=1)) for p in processes)
+        print(f"{name:28} sd: medians {statistics.stdev(medians):.4%}, blocks {block:.4%}")
     sd = statistics.stdev(values)
     degrees = len(values) - 1
     upper = sd * math.sqrt(degrees / chi2.ppf(0.10, degrees))

@@ -13,9 +13,13 @@ For each *block*, each configuration in random order:
    oracle computes the kept rows. Projections of all arms must agree; where two differ, the oracle's
    own projection of the differing rows says who is wrong.
 
+Where the judged arms take 5 ms or more, the device rests before every launch of every arm for as
+long as the slowest of them took, awake but at little power: its power cap has a memory.
+
 A turn with a disturbed launch (foreign load, host-bound) is repeated with new contents. A sample
-exists only for a launch that was verified. What ends a run early is an arm that failed, and nothing
-else.
+exists only for a launch that was verified; its fact `at_ms` is when its inputs began to be
+refreshed, in milliseconds since the first block began. What ends a run early is an arm that failed,
+and nothing else.
 
 This is the regime `refreshed`, which decides. In the regime `sustained` each timed launch follows
 SUSTAIN_S seconds of launches of the same arm, so that clocks and power have settled for it.
@@ -24,6 +28,7 @@ SUSTAIN_S seconds of launches of the same arm, so that clocks and power have set
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,18 +45,21 @@ def measure(
     device: Device, benches: Sequence[Bench], blocks: int, emit: Emit, order: random.Random
 ) -> None:
     """Run the protocol; emit a `block` and its `sample`s as they happen. Raises ArmFailed."""
+    begun_s = time.perf_counter()
     for block in range(blocks):
         before = device.observe()
         emit(
             {"kind": "block", "block": block, "before": before, "ceiling_tflops": device.ceiling()}
         )
         for bench in order.sample(list(benches), len(benches)):
-            for sample in _measure_configuration(bench, block, order):
+            for sample in _measure_configuration(bench, block, order, begun_s):
                 emit({"kind": "sample", "sample": sample})
         emit({"kind": "block_end", "block": block, "after": device.observe()})
 
 
-def _measure_configuration(bench: Bench, block: int, order: random.Random) -> list[Sample]:
+def _measure_configuration(
+    bench: Bench, block: int, order: random.Random, begun_s: float
+) -> list[Sample]:
     bench.stage.refresh(fresh_key())
     bench.stage.launch(order.choice(bench.arms).name, timeout_s=bench.timeout_s)
     forward = order.sample(list(bench.arms), len(bench.arms))
@@ -59,15 +67,22 @@ def _measure_configuration(bench: Bench, block: int, order: random.Random) -> li
     for number, arms in enumerate((forward, forward[::-1])):
         launched, repeats = _undisturbed_turn(bench, arms)
         samples += [
-            _sample(bench, block, number, position, one, repeats)
+            _sample(bench, block, number, position, one, repeats, begun_s)
             for position, one in enumerate(launched)
         ]
     return samples
 
 
 def _sample(
-    bench: Bench, block: int, number: int, position: int, one: Launched, repeats: int
+    bench: Bench,
+    block: int,
+    number: int,
+    position: int,
+    one: Launched,
+    repeats: int,
+    begun_s: float,
 ) -> Sample:
+    when = {"at_ms": (one.begun_s - begun_s) * 1e3, "rest_ms": bench.rest_ms}
     return Sample(
         block=block,
         configuration=bench.configuration.name,
@@ -79,7 +94,7 @@ def _sample(
         key=one.key,
         repeats=repeats,
         disturbed=one.timing.disturbed or "",
-        facts={**one.timing.facts, "gap_ms": one.gap_ms},
+        facts={**one.timing.facts, **when},
     )
 
 

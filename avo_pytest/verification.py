@@ -18,6 +18,10 @@ from avo_pytest.problem import Configuration, Oracle, Problem, TensorSpec
 ROWS_PER_LAUNCH = 16
 ROWS_IN_FULL = 1 << 15  # a configuration's first launch is checked on so many rows, or on all
 ROWS_TO_BLAME = 64
+# A launch of 10 ms at full power lowers the clock of the one after it (H200: 1800 → 1640 MHz, the
+# cycles equal to 0.1 %), so an arm would be judged by its neighbour's appetite.
+REST_FROM_MS = 5.0
+LONGEST_REST_MS = 30.0
 SUSTAIN_S = 0.25  # an H100 under its power cap settles within 0.3 s, most of it in the first 0.1
 _TRUST = ("baseline", "incumbent", "null", "candidate")
 _NO_ANCHOR = correctness.Anchor(correctness.FLOOR, correctness.FLOOR, 1)
@@ -31,7 +35,7 @@ class Launched:
     arm: Arm
     key: int
     timing: Timing
-    gap_ms: float  # from one launch of a turn to the next: refresh, verification
+    begun_s: float  # time.perf_counter() when its inputs began to be refreshed
     projection: Any
     rows: Any
     values: Any
@@ -47,6 +51,7 @@ class Bench:
     arms: Sequence[Arm]
     timeout_s: float
     sustain_s: float
+    rest_ms: float  # before each timed launch
     output: TensorSpec
     anchor: correctness.Anchor
 
@@ -67,16 +72,15 @@ def _verified_launch(
 ) -> Launched:
     stage = bench.stage
     _sustain(bench, arm)
-    started = time.perf_counter()
+    begun_s = time.perf_counter()
     stage.refresh(key)
-    timing = stage.launch(arm.name, timeout_s=bench.timeout_s)
+    timing = stage.launch(arm.name, timeout_s=bench.timeout_s, rest_ms=bench.rest_ms)
     projection = stage.fingerprint(arm.name, secret)
     rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, count)
     values = stage.rows(arm.name, rows)
     if (damage := stage.damage(arm.name)) is not None:
         raise _incorrect(bench, arm, damage)
-    gap_ms = (time.perf_counter() - started) * 1e3 - timing.ms
-    return Launched(arm, key, timing, gap_ms, projection, rows, values)
+    return Launched(arm, key, timing, begun_s, projection, rows, values)
 
 
 def _sustain(bench: Bench, arm: Arm) -> None:
@@ -156,19 +160,24 @@ def stage(
             arms=arms,
             timeout_s=timeout_s,
             sustain_s=0.0,
+            rest_ms=0.0,
             output=problem.output(configuration),
             anchor=_NO_ANCHOR,
         )
-        checks, anchor = _check_in_full(bench)
+        checks, anchor, longest_ms = _check_in_full(bench)
     except BaseException:
         loaded.close()
         raise
-    sustain_s = SUSTAIN_S if regime == "sustained" else 0.0
-    return replace(bench, anchor=anchor, sustain_s=sustain_s), checks
+    if regime == "sustained":
+        return replace(bench, anchor=anchor, sustain_s=SUSTAIN_S), checks
+    rest_ms = min(longest_ms, LONGEST_REST_MS) if longest_ms >= REST_FROM_MS else 0.0
+    return replace(bench, anchor=anchor, rest_ms=rest_ms), checks
 
 
-def _check_in_full(bench: Bench) -> tuple[dict[str, correctness.RowCheck], correctness.Anchor]:
-    """All judged arms on one key, so that one oracle serves them all."""
+def _check_in_full(
+    bench: Bench,
+) -> tuple[dict[str, correctness.RowCheck], correctness.Anchor, float]:
+    """All judged arms on one key, so that one oracle serves them all; and the longest launch."""
     key = fresh_key()
     launched = []
     for arm in bench.arms:
@@ -178,7 +187,8 @@ def _check_in_full(bench: Bench) -> tuple[dict[str, correctness.RowCheck], corre
     rows = np.unique(np.concatenate([one.rows for one in launched])) if launched else _SOME_ROWS
     oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
     checks = {one.arm.name: _check_rows(bench, one, rows, oracle) for one in launched}
-    return checks, correctness.anchor_of(oracle.exact, oracle.honest)
+    longest_ms = max((one.timing.ms for one in launched), default=0.0)
+    return checks, correctness.anchor_of(oracle.exact, oracle.honest), longest_ms
 
 
 def _incorrect(bench: Bench, arm: Arm, reason: str) -> ArmFailed:

@@ -61,10 +61,11 @@ class Stage(Protocol):
     def refresh(self, key: int) -> None:
         """Rewrite all inputs with the contents of `key` (see inputs.py)."""
 
-    def launch(self, arm: str, *, timeout_s: float) -> Timing:
+    def launch(self, arm: str, *, timeout_s: float, rest_ms: float = 0.0) -> Timing:
         """Poison the arm's output and scratch (fresh random poison), launch once, wait.
 
-        Raises ArmFailed.
+        The device draws little power for `rest_ms` before, and stays awake; one without a power cap
+        may ignore it. Raises ArmFailed.
         """
 
     def fingerprint(self, arm: str, secret: int) -> Any:

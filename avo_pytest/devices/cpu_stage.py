@@ -81,7 +81,7 @@ class CpuStage:
                 self._machine.trusted.fill(self.inputs[spec.name].lanes, start, table)
         self._remember()
 
-    def launch(self, arm: str, *, timeout_s: float) -> Timing:
+    def launch(self, arm: str, *, timeout_s: float, rest_ms: float = 0.0) -> Timing:
         """Poison the arm's output and scratch, launch once, copy the output. Raises ArmFailed."""
         running = self._arms[arm]
         machine = self._machine

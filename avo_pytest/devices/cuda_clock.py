@@ -51,9 +51,16 @@ class LaunchClock:
         self._start, self._end, self._done = (self._event() for _ in range(3))
 
     def time(
-        self, work: Work, prepare: Callable[[], None], *, held: bool, timeout_s: float
+        self,
+        work: Work,
+        prepare: Callable[[], None],
+        *,
+        held: bool,
+        rest_ms: float,
+        timeout_s: float,
     ) -> Timing:
-        """Prepare, flush, launch, wait. Raises TimeoutError, CudaError, LaunchRefused."""
+        """Prepare, flush, launch, wait. A rest is spent behind the held stream, whose one waiting
+        thread keeps the clocks up. Raises TimeoutError, CudaError, LaunchRefused."""
         begun = time.perf_counter_ns()
         if held:
             self._trusted.hold()
@@ -68,6 +75,7 @@ class LaunchClock:
             self._trusted.stamp(1)
             self._record(self._done)
             enqueued = time.perf_counter_ns()
+            time.sleep(max(0.0, rest_ms / 1e3 - (enqueued - begun) / 1e9))
         finally:
             self._trusted.release()
         work.finish()

@@ -88,14 +88,15 @@ class CudaStage:
         self._key = key
         self._inputs.refresh(self._gpu.seed, key)
 
-    def launch(self, arm: str, *, timeout_s: float) -> Timing:
+    def launch(self, arm: str, *, timeout_s: float, rest_ms: float = 0.0) -> Timing:
         work = self._works[arm]
         lane = inputs.poison(secrets.randbits(16))
         try:
             timing = self._gpu.clock.time(
                 work,
                 lambda: self._prepare(arm, lane << 16 | lane),
-                held=self._held,
+                held=self._held or rest_ms > 0,
+                rest_ms=rest_ms,
                 timeout_s=timeout_s,
             )
         except (CudaError, LaunchRefused, TimeoutError) as error:

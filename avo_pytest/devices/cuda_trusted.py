@@ -13,7 +13,7 @@ from cuda.bindings import driver
 
 from avo_pytest.devices.cuda_driver import Context, call
 
-HOLD_LIMIT_NS = 50_000_000  # a held stream goes on by itself, should the host be this late
+HOLD_LIMIT_NS = 80_000_000  # a held stream goes on by itself, should the host be this late
 SEGMENTS = 64
 THREADS = 256
 STAMP_BYTES = 3 * 8

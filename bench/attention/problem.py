@@ -10,15 +10,15 @@ from __future__ import annotations
 import importlib.util
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avo_pytest.inputs import from_bf16, to_bf16
-from avo_pytest.problem import Configuration, DeviceKind, Oracle, Problem, TensorSpec
+from avo_pytest.inputs import to_bf16
+from avo_pytest.problem import Configuration, DeviceKind, Problem, TensorSpec
 
 HEAD_DIM = 128
 SCALE = 1 / math.sqrt(HEAD_DIM)
@@ -81,101 +81,6 @@ def inputs(c: Configuration, seed: int) -> Mapping[str, NDArray[np.uint16]]:
     """Contents of q, k, v as BF16 patterns; the seed replays them."""
     q, k, v = VALUES[c.values](np.random.default_rng(seed), c)
     return {"q": to_bf16(q), "k": to_bf16(k), "v": to_bf16(v)}
-
-
-# --- reference --------------------------------------------------------------------------------
-
-
-class _Arrays(NamedTuple):
-    """What numpy and torch spell differently. `at_once` bounds the elements of a score matrix."""
-
-    wide: Callable[[Any], Any]
-    single: Callable[[Any], Any]
-    rounded: Callable[[Any], Any]
-    exp2: Callable[[Any], Any]
-    peak: Callable[[Any], Any]
-    move: Callable[[NDArray[Any]], Any]
-    host: Callable[[Any], NDArray[np.float64]]
-    at_once: int
-
-
-def oracle(c: Configuration, contents: Mapping[str, Any], rows: Any = None) -> Oracle:
-    """Rows of O and of an honest kernel's O, as float64 on the host.
-
-    `exact` is float64 throughout (error about 1e-15 of the largest term). `honest` has FP32 scores
-    and softmax, P rounded to BF16, FP32 sums and a BF16 result. `contents` are numpy or torch, and
-    the work is done where they are.
-    """
-    arrays = _arrays(contents["q"])
-    shape = (c["batch"], c["seq"], c["heads"])
-    wanted = np.arange(math.prod(shape)) if rows is None else np.asarray(rows, dtype=np.int64)
-    batch, seq, head = np.unravel_index(wanted, shape)
-    exact = np.empty((wanted.size, HEAD_DIM))
-    honest = np.empty_like(exact)
-    for at in _alike(batch * c["kv_heads"] + head // c["group"], seq, arrays.at_once // c["seq"]):
-        which, kv_head = batch[at[0]], head[at[0]] // c["group"]
-        last = seq[at[-1]] + 1 if c["causal"] else c["seq"]
-        places = arrays.move(seq[at])
-        q = contents["q"][which][places, arrays.move(head[at])]
-        k, v = (contents[name][which, :last, kv_head] for name in "kv")
-        hidden = arrays.move(np.arange(last)) > places[:, None] if c["causal"] else None
-        for result, cast, rounded in (
-            (exact, arrays.wide, _unrounded),
-            (honest, arrays.single, arrays.rounded),
-        ):
-            o = _attention(cast(q), cast(k), cast(v), hidden, arrays, rounded)
-            result[at] = arrays.host(o)
-    return Oracle(exact=exact, honest=honest)
-
-
-def _alike(group: NDArray[Any], seq: NDArray[Any], most: int) -> Iterator[NDArray[Any]]:
-    """Indices in chunks of one group (one key/value head), by position in the sequence."""
-    order = np.lexsort((seq, group))
-    for same in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        for start in range(0, same.size, max(1, most)):
-            yield same[start : start + max(1, most)]
-
-
-def _attention(
-    q: Any, k: Any, v: Any, hidden: Any, arrays: _Arrays, rounded: Callable[[Any], Any]
-) -> Any:
-    scores = (q @ k.T) * SCALE_LOG2E
-    if hidden is not None:
-        scores[hidden] = -math.inf
-    weights = arrays.exp2(scores - arrays.peak(scores))
-    return rounded((rounded(weights) @ v) / weights.sum(-1)[:, None])
-
-
-def _unrounded(values: Any) -> Any:
-    return values
-
-
-def _arrays(like: Any) -> _Arrays:
-    if isinstance(like, np.ndarray):
-        return _Arrays(
-            wide=lambda bits: from_bf16(bits).astype(np.float64),
-            single=from_bf16,
-            rounded=lambda x: from_bf16(to_bf16(x)),
-            exp2=np.exp2,
-            peak=lambda x: x.max(-1, keepdims=True),
-            move=lambda x: x,
-            host=lambda x: x.astype(np.float64),
-            at_once=1 << 21,
-        )
-    import torch
-
-    if torch.get_float32_matmul_precision() != "highest":
-        raise RuntimeError("the honest emulation needs FP32 products: torch is set to less precise")
-    return _Arrays(
-        wide=lambda x: x.double(),
-        single=lambda x: x.float(),
-        rounded=lambda x: x.bfloat16().float(),
-        exp2=torch.exp2,
-        peak=lambda x: x.amax(-1, keepdim=True),
-        move=lambda x: torch.as_tensor(x, device=like.device),
-        host=lambda x: x.double().cpu().numpy(),
-        at_once=1 << 26 if like.is_cuda else 1 << 21,
-    )
 
 
 # --- configurations ---------------------------------------------------------------------------
@@ -295,6 +200,6 @@ PROBLEM = Problem(
     correctness=correctness,
     draw=draw,
     inputs=inputs,
-    oracle=oracle,
+    oracle=_beside("oracle").oracle,
     baselines=_beside("baselines").BASELINES,
 )

@@ -145,7 +145,7 @@ def test_some_rows_are_those_of_all_rows_in_any_order():
 
 
 @needs_torch
-@pytest.mark.parametrize("rows", [None, [3, 100, 700]])
+@pytest.mark.parametrize("rows", [None, [3, 7, 100, 700]])
 def test_the_reference_is_the_same_on_torch_tensors(rows):
     import torch
 

@@ -19,7 +19,8 @@ _SCALAR = {"i32": "int32_t", "u32": "uint32_t", "i64": "int64_t", "f32": "float"
 
 
 def shim(source: str, launch: Launch, tensors: Mapping[str, TensorSpec]) -> str:
-    """The translation unit: the candidate's source and avo_entry, the only symbol it exports."""
+    """The translation unit: the candidate's source and avo_entry. The source itself may export
+    `avo_parallel`, nothing else (devices/native/team.h)."""
     types = [_type(argument, tensors) for argument in launch.arguments]
     values = [
         f"({type_})arguments[{i}]" if type_.endswith("*") else f"*(const {type_}*)arguments[{i}]"

@@ -60,6 +60,7 @@ class CpuDevice:
         self._baselines: dict[str, Child] = {}
         self._stages = 0
         self._seen = cpu_times()
+        self._ceilings: dict[str, float] = {}
 
     def environment(self) -> dict[str, Any]:
         """CPU, flags, threads, kernel, compiler, torch, isolation."""
@@ -94,7 +95,7 @@ class CpuDevice:
         return stage
 
     def observe(self) -> dict[str, Any]:
-        """Core rates now and usually, and the CPU time of other processes since the last call."""
+        """Core rates now and usually, the CPU time of others since the last call, last ceilings."""
         before, self._seen = self._seen, cpu_times()
         probes, own = self._machine.probes, self._machine.arms | {os.getpid()}
         return {
@@ -102,12 +103,14 @@ class CpuDevice:
             "usual_gflops": [round(float(rate), 1) for rate in probes.usual()],
             "foreign_cpu_ms": round(foreign_ms(before, self._seen, own), 3),
             "load": os.getloadavg()[0],
+            "ceilings_tflops": {unit: round(rate, 4) for unit, rate in self._ceilings.items()},
         }
 
     def ceiling(self) -> float:
-        """TFLOPS of FP32 multiply-add on as many cores as the arms have threads."""
+        """TFLOPS of the fastest multiply-add unit, on as many cores as the arms have threads."""
         cpus = self._machine.probes.cpus[: self._machine.threads]
-        return sum(self._machine.trusted.probe(cpus, CEILING_S)) / 1e3
+        self._ceilings = ceilings(self._machine.trusted, cpus)
+        return max(self._ceilings.values())
 
     def close(self) -> None:
         """End the baselines' processes. Safe to call twice."""
@@ -150,6 +153,12 @@ class CpuDevice:
         self._machine.arms.add(child.pid)
         child.ask(b"", b"r", timeout_s=self._limits.baseline_start_s)
         return child
+
+
+def ceilings(trusted: native.Trusted, cpus: Sequence[int]) -> dict[str, float]:
+    """TFLOPS of each kind of multiply-add unit of these CPUs, all of them busy."""
+    units = enumerate(trusted.units())
+    return {name: sum(trusted.probe(cpus, CEILING_S, unit)) / 1e3 for unit, name in units}
 
 
 def architecture() -> str:

@@ -14,14 +14,13 @@ from avo_pytest import sandbox
 from avo_pytest.artifact import load_artifact
 from avo_pytest.devices import Arm, ArmFailed, torch_arm
 from avo_pytest.devices.child import Child, Span
+from avo_pytest.devices.libraries import standard_libraries
 from avo_pytest.devices.shared import Shared
 from avo_pytest.plan import Argument, LaunchPlan
 from avo_pytest.problem import Configuration, TensorSpec
 
 ASK_S = 60.0  # for what the trusted side of an arm does outside the clock
 
-# All that a candidate may read besides its own object: what its standard libraries are loaded from.
-_LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
 _NAMESPACES = ("user", "mount", "net", "ipc")  # not pid: the process must stay our own child
 
 
@@ -74,8 +73,8 @@ class CandidateArm:
         self.child = Child(
             arm.name,
             lambda fd: sandbox.wrapped(
-                [str(loader), str(fd), str(code), *items],
-                readable=[loader, code, *map(Path, _LIBRARIES)],
+                [str(loader), str(fd), str(code), str(threads), *items],
+                readable=[loader, code, *standard_libraries()],
                 limits=rights,
                 env={},
                 namespaces=_NAMESPACES,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shlex
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 COMPILERS = ("g++", "clang++", "c++")
-_FLAGS = ("-std=c++17", "-O3", "-Wall", "-pthread")
+_FLAGS = ("-std=c++20", "-O3", "-Wall", "-pthread")
 _LIBRARY_FLAGS = ("-march=native", "-ffp-contract=fast", "-fPIC", "-shared")
 
 
@@ -84,11 +85,19 @@ class Trusted:
         )
         return out
 
-    def probe(self, cpus: Sequence[int], seconds: float) -> list[float]:
-        """FP32 FMA GFLOPS of each CPU, all running at once."""
+    def units(self) -> list[str]:
+        """What of a core multiplies and adds, by name; the first is FP32 FMA."""
+        name = self._library.avo_unit
+        name.restype = ctypes.c_char_p
+        names = itertools.takewhile(bool, map(name, itertools.count()))
+        return [text.decode() for text in names]
+
+    def probe(self, cpus: Sequence[int], seconds: float, unit: int = 0) -> list[float]:
+        """GFLOPS of a unit of each CPU, all running at once; 0 where it may not be used."""
         numbers = (ctypes.c_int * len(cpus))(*cpus)
         rates = (ctypes.c_double * len(cpus))()
-        self._library.avo_probe(numbers, len(cpus), ctypes.c_double(seconds), rates)
+        duration = ctypes.c_double(seconds)
+        self._library.avo_probe(unit, numbers, len(cpus), duration, rates)
         return list(rates)
 
 
@@ -98,7 +107,7 @@ def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
 
 
 def _compiled(source: str, flags: Sequence[str], libraries: Sequence[str], cache: Path) -> Path:
-    text = (HERE / source).read_bytes()
+    text = b"".join(path.read_bytes() for path in (HERE / source, *sorted(HERE.glob("*.h"))))
     key = repr((source, flags, libraries, _FLAGS, compiler_version(), _cpu())).encode()
     name = f"{Path(source).stem}-{hashlib.sha256(key + text).hexdigest()[:16]}"
     folder = cache / "native"

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The trusted loader of a CPU candidate: one process, one shared object, one configuration.
 //
-//   child SOCKET OBJECT ITEM...      in the order of the manifest's arguments, ITEM one of
+//   child SOCKET OBJECT THREADS ITEM...   in the order of the manifest's arguments, ITEM one of
 //   in:FD:BYTES   out:FD:BYTES       a shared mapping, read-only or writable
 //   zero:FD:BYTES                    a workspace that is cleared before each call, inside the timed span
 //   i32:V u32:V i64:V f32:V          a scalar
 //
 // Files, network and namespaces are already taken away (confine.py executed us). What is left to do before
-// any candidate code runs: map, close the descriptors, and allow only the system calls that computing needs.
+// any candidate code runs: map, close the descriptors, start the threads of an object that has a pointer
+// `avo_parallel` for us to set, and allow all of them only the system calls that computing needs.
 // Then 'c' (confined) or 'u' (not) goes out, the object is loaded, 'r' (ready) goes out, and each 'g' (go)
 // is answered by 'd' (done). The parent stops us before it reads its clock.
 
@@ -20,11 +21,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "team.h"
+
 #ifdef __linux__
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -106,6 +110,15 @@ class Filter {
         for (uint32_t value : values) plain(value, kAllow);
         decide(kRefuse);
     }
+    // Allow a tgkill of this process's own threads by one of these signals.
+    template <size_t N> void signals(int number, uint32_t process, const uint32_t (&values)[N]) {
+        unless_equal(number, 4 + 2 * N);
+        load(low_word(0));
+        unless_equal(process, 1 + 2 * N);
+        load(low_word(2));
+        for (uint32_t value : values) plain(value, kAllow);
+        decide(kRefuse);
+    }
     // `with_bits` if the argument has any of `bits`, else the other verdict.
     void by_bits(int number, int argument, uint32_t bits, uint32_t with_bits, uint32_t without) {
         unless_equal(number, 4);
@@ -116,7 +129,9 @@ class Filter {
     }
     bool install() {
         sock_fprog program = {static_cast<unsigned short>(count_), steps_};
-        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+        // Of every thread: the team's exist already.
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+               syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
     }
 
   private:
@@ -146,7 +161,9 @@ bool allow_only_computing(int control) {
     filter.only(SYS_write, 0, {static_cast<uint32_t>(control), 2});
     filter.only(SYS_writev, 0, {2});
     filter.only(SYS_prctl, 0, {PR_SET_NAME, PR_GET_NAME, 51 /* PR_SVE_GET_VL */, 0x53564d41 /* PR_SET_VMA */});
-    filter.only(SYS_tgkill, 0, {static_cast<uint32_t>(getpid())});  // abort()
+    // abort(), raise() of what ends a process, and the C library's own two; not SIGCONT: who can send that to
+    // himself cannot be stopped.
+    filter.signals(SYS_tgkill, getpid(), {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, 32, 33});
     filter.only(SYS_prlimit64, 0, {0});  // of this process only
     filter.decide(kRefuse);
     return filter.install();
@@ -220,13 +237,33 @@ void close_all_but(int control) {
 
 Arguments arguments;
 
+constexpr char kParallel[] = "avo_parallel";  // of type Parallel*, where a candidate has it
+using Parallel = void (*)(Team::Work work, void* context, int32_t count);
+Team team;
+
+void parallel(Team::Work work, void* context, int32_t count) { team.run(work, context, count); }
+
+// Asked of the file, because threads must be there before the object's own code can run.
+bool wants_team(const char* path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t bytes = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    void* file = bytes > 0 ? mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    if (fd >= 0) close(fd);
+    if (file == MAP_FAILED) return false;
+    bool found = memmem(file, bytes, kParallel, sizeof kParallel) != nullptr;
+    munmap(file, bytes);
+    return found;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 3 || argc - 3 > kMaxItems) die("usage", "child SOCKET OBJECT ITEM...");
+    if (argc < 4 || argc - 4 > kMaxItems) die("usage", "child SOCKET OBJECT THREADS ITEM...");
     int control = atoi(argv[1]);
-    for (int i = 3; i < argc; ++i) arguments.add(i - 3, argv[i]);
+    for (int i = 4; i < argc; ++i) arguments.add(i - 4, argv[i]);
     close_all_but(control);
+    bool teamed = wants_team(argv[2]);
+    if (teamed) team.start(atoi(argv[3]));
     char status = allow_only_computing(control) ? 'c' : 'u';
     if (write(control, &status, 1) != 1) return 1;
 
@@ -234,6 +271,7 @@ int main(int argc, char** argv) {
     if (!object) die("cannot load", dlerror());
     auto entry = reinterpret_cast<void (*)(void* const*)>(dlsym(object, "avo_entry"));
     if (!entry) die("cannot load", "the object has no avo_entry");
+    if (auto slot = static_cast<Parallel*>(teamed ? dlsym(object, kParallel) : nullptr)) *slot = parallel;
     if (write(control, "r", 1) != 1) return 1;
 
     for (char command; read(control, &command, 1) == 1;) {

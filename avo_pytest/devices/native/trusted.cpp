@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the CPU judge does itself and fast: contents of timed launches, fingerprints, and the FMA probe.
+// What the CPU judge does itself and fast: contents of timed launches, fingerprints, and what cores can do.
 // inputs.py and fingerprints.py define the first two; tests compare. Compiled for the machine it runs on;
 // without -ffast-math, so that NaN stays NaN.
 
@@ -14,6 +14,11 @@
 #ifdef __linux__
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+#include <immintrin.h>
 #endif
 
 namespace {
@@ -104,9 +109,9 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
-constexpr int kChains = 12;  // enough independent FMAs to hide their latency
-constexpr int kRounds = 256;
-constexpr double kFlopsPerCall = 2.0 * kRounds * kChains * (kVectorBytes / sizeof(float));
+constexpr int kChains = 12;  // enough independent operations to hide their latency
+constexpr int kRounds = 1024;
+constexpr int kLanes = kVectorBytes / sizeof(float);
 
 // The accumulators converge to 1, so they neither overflow nor become denormal.
 __attribute__((noinline)) float multiply_add(float seed) {
@@ -121,6 +126,76 @@ __attribute__((noinline)) float multiply_add(float seed) {
     for (int i = 1; i < kChains; ++i) total += sums[i];
     return total[0];
 }
+
+#ifdef __AVX512BF16__
+// Pairs of opposite products: the accumulators stay where they are.
+__attribute__((noinline)) float dot_bf16(float seed) {
+    __m512 sums[kChains];
+    auto left = (__m512bh)_mm512_set1_epi32(0x3F40BF40), right = (__m512bh)_mm512_set1_epi32(0x3FA03FA0);
+    for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_ps(seed + 0.01f * i);
+    for (int round = 0; round < kRounds; ++round) {
+#pragma GCC unroll 12
+        for (int i = 0; i < kChains; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], left, right);
+    }
+    __m512 total = sums[0];
+    for (int i = 1; i < kChains; ++i) total = _mm512_add_ps(total, sums[i]);
+    return total[0] * (1.0f / kChains);
+}
+#endif
+
+#if defined(__AMX_BF16__) && defined(__linux__)
+constexpr int kTileBytes = 1024;
+
+bool tiles_allowed() { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0; }
+
+// Four sums from two left and two right tiles, as a blocked product uses them.
+__attribute__((noinline)) float dot_tiles(float seed) {
+    alignas(64) uint8_t shape[64] = {1};  // palette
+    for (int tile = 0; tile < 8; ++tile) shape[16 + 2 * tile] = 64, shape[48 + tile] = 16;
+    alignas(64) uint16_t ones[kTileBytes / 2];
+    for (int i = 0; i < kTileBytes / 2; ++i) ones[i] = i % 2 ? 0x3F80 : 0xBF80;
+    _tile_loadconfig(shape);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, ones, 64);
+    _tile_loadd(5, ones, 64);
+    _tile_loadd(6, ones, 64);
+    _tile_loadd(7, ones, 64);
+    for (int round = 0; round < kRounds; ++round) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    alignas(64) float sum[kTileBytes / 4];
+    _tile_stored(0, sum, 64);
+    _tile_release();
+    return sum[0] == 0 ? 0 : seed;
+}
+#endif
+
+// A unit that multiplies and adds: its name, a call's work, and whether this process may use it.
+struct Unit {
+    const char* name;
+    float (*call)(float);
+    double flops;
+    bool (*allowed)();
+};
+
+bool always() { return true; }
+
+const Unit kUnits[] = {
+    {"FP32 FMA", multiply_add, 2.0 * kRounds * kChains * kLanes, always},
+#ifdef __AVX512BF16__
+    {"BF16 dot (vdpbf16ps)", dot_bf16, 4.0 * kRounds * kChains * 16, always},
+#endif
+#if defined(__AMX_BF16__) && defined(__linux__)
+    {"BF16 tiles (tdpbf16ps)", dot_tiles, 4.0 * kRounds * 16 * 16 * 32 * 2, tiles_allowed},
+#endif
+};
+constexpr int kUnitCount = sizeof kUnits / sizeof *kUnits;
 
 double seconds() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -137,18 +212,19 @@ void pin_to(int cpu) {
 #endif
 }
 
-double probe_here(double duration) {
+double probe_here(const Unit& unit, double duration) {
+    if (!unit.allowed()) return 0;
     float value = 0.5f;
     int64_t calls = 0;
     double start = seconds(), now = start;
     while (now - start < duration) {
-        value = multiply_add(value);
+        value = unit.call(value);
         ++calls;
         now = seconds();
     }
     volatile float keep = value;
     (void)keep;
-    return calls * kFlopsPerCall / (now - start) * 1e-9;
+    return calls * unit.flops / (now - start) * 1e-9;
 }
 
 }  // namespace
@@ -174,14 +250,17 @@ void avo_fingerprint(const uint16_t* x, int64_t rows, int64_t width, uint64_t se
     });
 }
 
-// FP32 FMA rate of each given CPU in GFLOPS, all at the same time, each for `duration` seconds.
-void avo_probe(const int* cpus, int count, double duration, double* gflops) {
+// The name of a unit that the rates of avo_probe can be of, the first FP32 FMA; null after the last.
+const char* avo_unit(int unit) { return unit < kUnitCount ? kUnits[unit].name : nullptr; }
+
+// A unit's rate on each given CPU in GFLOPS, all at the same time, each for `duration` seconds.
+void avo_probe(int unit, const int* cpus, int count, double duration, double* gflops) {
     std::atomic<int> waiting(count);
     auto run = [&](int i) {
         pin_to(cpus[i]);
         waiting.fetch_sub(1);
         while (waiting.load() > 0) std::this_thread::yield();
-        gflops[i] = probe_here(duration);
+        gflops[i] = probe_here(kUnits[unit], duration);
     };
     std::vector<std::thread> workers;
     for (int i = 0; i < count; ++i) workers.emplace_back(run, i);

@@ -6,7 +6,7 @@
 // Causal: query i sees keys j <= i.
 // Method: online softmax over key blocks [1, 2], base-2 exponentials with a polynomial [3], K and V
 // packed once per KV head into panels for register-blocked products [4]. Products are FP32, or
-// BF16 pairs (vdpbf16ps) where that is the faster unit; all sums are FP32. scale must be positive.
+// BF16 pairs where a unit for them is faster (vdpbf16ps, AMX tiles); all sums are FP32. scale must be positive.
 // Work: (query head, query block) units handed out by a counter, longest first under the mask.
 //
 // [1] Milakov, Gimelshein, Online normalizer calculation for softmax, arXiv 1805.02867
@@ -26,6 +26,12 @@
 
 #include "tile.h"
 
+// Set by the loader before the first call: threads that exist already. See docs/kernel-toml.md.
+extern "C" {
+__attribute__((visibility("default"))) void (*avo_parallel)(void (*work)(void*, int32_t),
+                                                            void* context, int32_t count) = nullptr;
+}
+
 namespace {
 
 struct Problem {
@@ -36,6 +42,21 @@ struct Problem {
     float scale_log2e;
     int threads;
 };
+
+// work(context, 0 .. count-1), by threads of the caller's if it has some.
+void in_parallel(void (*work)(void*, int32_t), void* context, int32_t count) {
+    if (avo_parallel) return avo_parallel(work, context, count);
+    std::vector<std::thread> others;
+    for (int32_t i = 1; i < count; ++i) {
+        try {
+            others.emplace_back(work, context, i);
+        } catch (const std::system_error&) {
+            break;  // no more threads to be had: those there do all the work
+        }
+    }
+    work(context, 0);
+    for (std::thread& other : others) other.join();
+}
 
 // Numbered pieces of work that any thread may take, and a passive wait until all are done.
 // It counts pieces, not threads, so it holds whichever threads could be started.
@@ -109,16 +130,12 @@ class Attention {
     }
 
     void run() {
-        std::vector<std::thread> others;
-        for (int64_t i = 1; i < threads_; ++i) {
-            try {
-                others.emplace_back([this, i] { work(scratch_[i]); });
-            } catch (const std::system_error&) {
-                break;  // no more threads to be had: those there do all the work
-            }
-        }
-        work(scratch_[0]);
-        for (std::thread& other : others) other.join();
+        in_parallel(
+            [](void* self, int32_t i) {
+                Attention& attention = *static_cast<Attention*>(self);
+                attention.work(attention.scratch_[i]);
+            },
+            this, static_cast<int32_t>(threads_));
     }
 
   private:
@@ -139,6 +156,7 @@ class Attention {
 
     // Section by section: pack, then compute. A section's memory is that of the one before it.
     void work(Scratch& scratch) {
+        const typename Tile::Session session;
         for (size_t i = 0; i < packing_.size(); ++i) {
             const int64_t first = static_cast<int64_t>(i) * section_;
             if (i > 0) computing_[i - 1]->wait();
@@ -252,7 +270,7 @@ class Attention {
 #if SIMD_AVX512
 using FloatTile = Tile<FloatDot, FLOAT_ROWS, FLOAT_VECTORS, KEY_BLOCK>;
 #elif defined(__x86_64__)
-using FloatTile = Tile<FloatDot, 6, 2, KEY_BLOCK>;
+using FloatTile = Tile<FloatDot, AVX2_ROWS, 2, KEY_BLOCK>;
 #else
 using FloatTile = Tile<FloatDot, 6, 4, KEY_BLOCK>;
 #endif
@@ -265,6 +283,12 @@ extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const ui
                                   int32_t threads) {
     const Problem problem = {q,     k,        v,           o,           batch,  seq,
                              heads, kv_heads, causal != 0, scale_log2e, threads};
+#if SIMD_AMX
+    if (AMX && tiles_allowed()) {
+        Attention<Tile<AmxDot, 32, 32 / LANES, KEY_BLOCK>>(problem).run();
+        return;
+    }
+#endif
 #if SIMD_BF16_DOT
     // vdpbf16ps has twice the FLOP rate of FP32 FMA on AMD's cores (Zen 4 on), half on Intel's.
     if (DOT_BF16 == 1 || (DOT_BF16 == 2 && __builtin_cpu_is("amd"))) {

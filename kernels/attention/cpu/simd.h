@@ -56,13 +56,8 @@ ALWAYS_INLINE void store(void* to, V value) {
     std::memcpy(to, &value, sizeof value);
 }
 
-ALWAYS_INLINE Vec broadcast(float value) {
-#if SIMD_AVX512
-    return _mm512_set1_ps(value);
-#else
-    return Vec{} + value;  // -0 would become +0: harmless in every use here
-#endif
-}
+// Minus zero changes no number, so compilers see a broadcast; they must keep an addition of zero.
+ALWAYS_INLINE Vec broadcast(float value) { return value - Vec{}; }
 
 // Where a lane is NaN the result is `b`'s lane, as with x86's max: NaN scores stay NaN below.
 ALWAYS_INLINE Vec maximum(Vec a, Vec b) {
@@ -142,6 +137,22 @@ ALWAYS_INLINE void store_bf16(uint16_t* to, Vec x) {
 #endif
 }
 
+// Two vectors as BF16, one after another; `total` gains what was stored.
+ALWAYS_INLINE void store_bf16_pair(void* to, Vec first, Vec second, Vec& total) {
+#if SIMD_AVX512 && defined(__AVX512BF16__)
+    const __m512bh pair = _mm512_cvtne2ps_pbh(second, first);
+    total = _mm512_dpbf16_ps(total, pair, (__m512bh)(UintVec{} + 0x3F803F80u));
+    store(to, pair);
+#else
+    for (const Vec x : {first, second}) {
+        const UintVec bits = bf16_bits(x);
+        total += (Vec)(bits << 16);
+        store(to, __builtin_convertvector(bits, HalfVec));
+        to = static_cast<uint16_t*>(to) + LANES;
+    }
+#endif
+}
+
 ALWAYS_INLINE Vec widen_bf16(const uint16_t* from) {
 #if SIMD_AVX512
     return (Vec)((UintVec)_mm512_cvtepu16_epi32(load<__m256i>(from)) << 16);
@@ -174,6 +185,7 @@ ALWAYS_INLINE void transpose(Vec (&rows)[LANES]) {
 // How products are formed: `DEPTH` consecutive terms of a dot product share one word.
 struct FloatDot {
     static constexpr int DEPTH = 1;
+    static constexpr bool TILES = false;
     static ALWAYS_INLINE Vec add(Vec sum, Vec a, Vec b) { return a * b + sum; }
 };
 
@@ -181,6 +193,7 @@ struct FloatDot {
 #define SIMD_BF16_DOT 1
 struct Bf16Dot {
     static constexpr int DEPTH = 2;
+    static constexpr bool TILES = false;
     static ALWAYS_INLINE Vec add(Vec sum, Vec a, Vec b) {
         return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
     }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "amx.h"
 #include "panels.h"
 
 template <class Dot_, int MR_, int NV, int KB_>
@@ -18,8 +19,20 @@ struct Tile {
     static constexpr int Q_WORDS = HEAD_DIMENSION / Dot::DEPTH;
     // One cache line more than the block: rows a power of two apart would share L1 sets.
     static constexpr int S_WORDS = KB + 16;
-    static constexpr int UNIT = LANES * Dot::DEPTH;  // columns that softmax takes at a time
-    static_assert(KB % NR == 0 && NR % UNIT == 0);
+    static constexpr int AT_ONCE = LANES * Dot::DEPTH;      // columns that softmax takes
+    static constexpr int UNIT = Dot::TILES ? 32 : AT_ONCE;  // columns that a product takes
+    static_assert(KB % NR == 0 && NR % UNIT == 0 && UNIT % AT_ONCE == 0);
+    static_assert(!Dot::TILES || (MR == 32 && NR == 32), "four tiles of sums");
+
+    // What a thread has open while it computes.
+    struct Session {
+        Session() {
+            if constexpr (Dot::TILES) Dot::open();
+        }
+        ~Session() {
+            if constexpr (Dot::TILES) Dot::close();
+        }
+    };
 
     // State of MR queries that lives as long as their query block.
     struct Rows {
@@ -35,17 +48,30 @@ struct Tile {
     void step(Rows& rows, const Keys& keys, int64_t first, int64_t count, int64_t last_visible,
               float scale_log2e) const {
         const int columns = static_cast<int>((count + UNIT - 1) / UNIT) * UNIT;
-        const int depth = static_cast<int>((count + Dot::DEPTH - 1) / Dot::DEPTH);
         for (int column = 0; column < count; column += NR) {
-            score_needed(rows.q, keys.key_panel(first + column), scores + column, count - column);
+            const float* panel = keys.key_panel(first + column);
+            if constexpr (Dot::TILES) {
+                Dot::multiply(scores + column, S_WORDS, rows.q, Q_WORDS, panel, NR, Q_WORDS, true);
+            } else {
+                score_needed(rows.q, panel, scores + column, count - column);
+            }
         }
         const int64_t visible = last_visible - first + 1;
         if (visible < columns || count < columns) mask(visible, count, columns);
         float rescale[MR];
         softmax(rows, columns, scale_log2e, rescale);
+        const bool fresh = first == 0;
+        if (Dot::TILES && !fresh) rescale_rows(rows.o, rescale);
         for (int panel = 0; panel < Keys::V_PANELS; ++panel) {
-            accumulate(rows.o + panel * NR, keys.value_panel(panel, first), depth, rescale,
-                       first == 0);
+            float* o = rows.o + panel * NR;
+            const float* values = keys.value_panel(panel, first);
+            if constexpr (Dot::TILES) {
+                Dot::multiply(o, HEAD_DIMENSION, scores, S_WORDS, values, NR, columns / Dot::DEPTH,
+                              fresh);
+            } else {
+                const int depth = static_cast<int>((count + Dot::DEPTH - 1) / Dot::DEPTH);
+                accumulate(o, values, depth, rescale, fresh);
+            }
         }
     }
 
@@ -114,6 +140,15 @@ struct Tile {
             for (int v = 0; v < NV; ++v) store(o + i * HEAD_DIMENSION + v * LANES, sums[i][v]);
     }
 
+    static void rescale_rows(float* o, const float* rescale) {
+        for (int i = 0; i < MR; ++i) {
+            for (int j = 0; j < HEAD_DIMENSION; j += LANES) {
+                float* to = o + i * HEAD_DIMENSION + j;
+                store(to, load<Vec>(to) * broadcast(rescale[i]));
+            }
+        }
+    }
+
     // Row i keeps its first `visible + i` columns, and `count` at most.
     void mask(int64_t visible, int64_t count, int columns) const {
         for (int i = 0; i < MR; ++i) {
@@ -146,7 +181,7 @@ struct Tile {
     static ALWAYS_INLINE float row_maximum(const float* row, int columns) {
         Vec largest[Dot::DEPTH];
         for (int v = 0; v < Dot::DEPTH; ++v) largest[v] = load<Vec>(row + v * LANES);
-        for (int column = UNIT; column < columns; column += UNIT) {
+        for (int column = AT_ONCE; column < columns; column += AT_ONCE) {
             for (int v = 0; v < Dot::DEPTH; ++v) {
                 largest[v] = maximum(largest[v], load<Vec>(row + column + v * LANES));
             }
@@ -164,17 +199,12 @@ struct Tile {
                 store(row + column, p);
             }
         }
-#if SIMD_BF16_DOT
         if constexpr (Dot::DEPTH == 2) {
-            const Vec ones = (Vec)(UintVec{} + 0x3F803F80u);
-            for (int column = 0; column < columns; column += 2 * LANES) {
+            for (int column = 0; column < columns; column += AT_ONCE) {
                 const Vec first = exp2_cubic((load<Vec>(row + column) - top) * factor);
                 const Vec second = exp2_cubic((load<Vec>(row + column + LANES) - top) * factor);
-                const Vec p = (Vec)_mm512_cvtne2ps_pbh(second, first);
-                total = Dot::add(total, p, ones);
-                store(row + column / 2, p);
+                store_bf16_pair(row + column / 2, first, second, total);
             }
         }
-#endif
     }
 };

@@ -15,6 +15,7 @@ from avo_pytest.artifact import discard, new_folder
 from avo_pytest.identity import File, hash_of
 from avo_pytest.native_shim import shim
 from avo_pytest.plan import Launch
+from avo_pytest.printable import printable
 from avo_pytest.problem import TensorSpec
 from avo_pytest.specification import Manifest
 from avo_pytest.toolchain import Compiled, CompileError, Means, NoCompiler
@@ -29,9 +30,9 @@ class BuildError(Exception):
     """A candidate that cannot be built: `reason` for its author, `log` from the compiler."""
 
     def __init__(self, reason: str, log: str = "") -> None:
-        shown = log.strip()[:_LOG_CHARACTERS]
-        super().__init__(f"{reason}\n{shown}" if shown else reason)
-        self.reason, self.log = reason, log
+        self.reason, self.log = printable(reason), printable(log)
+        shown = self.log[:_LOG_CHARACTERS].replace("\n", "\n| ")  # no line of it stands alone
+        super().__init__(f"{self.reason}\n| {shown}" if shown else self.reason)
 
 
 class MachineError(BuildError):

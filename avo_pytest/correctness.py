@@ -135,7 +135,8 @@ def check_rows(
 
     NaN and infinities must be where the honest kernel has them, and nowhere else.
     """
-    out, exact, honest = (np.asarray(x, np.float64) for x in (out, exact, honest))
+    with np.errstate(invalid="ignore"):  # poison is a signalling NaN
+        out, exact, honest = (np.asarray(x, np.float64) for x in (out, exact, honest))
     if out.shape != exact.shape:
         return RowCheck(ok=False, reason=f"shape {out.shape}, not {exact.shape}", rows=len(exact))
     place = Place(spec, rows)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avo_pytest import compile_cuda
-from avo_pytest.identity import File
+from avo_pytest.identity import File, read_regular
 from avo_pytest.toolchain import Compiled, Means, NoCompiler, check, run, staged
 
 _TOOLKITS = ("/usr/local/cuda", "/opt/cuda")
@@ -51,7 +51,7 @@ def compile_kernel(
         )
         log = _text(out / "log.txt") or result.stderr
         check(result, source, log, means)
-        return Compiled((out / "code.cubin").read_bytes(), log, time.monotonic() - started)
+        return Compiled(read_regular(out / "code.cubin"), log, time.monotonic() - started)
 
 
 @functools.cache
@@ -103,4 +103,4 @@ def _toolkits() -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return read_regular(path).decode(errors="replace") if path.exists() else ""

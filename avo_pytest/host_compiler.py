@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avo_pytest.identity import File
+from avo_pytest.identity import File, read_regular
 from avo_pytest.toolchain import Compiled, Means, NoCompiler, check, run, staged
 
 COMPILERS = ("g++", "clang++", "c++")
@@ -56,7 +56,7 @@ def compile_function(
             )
             log += result.stderr.replace(f"{out}{os.sep}", "")
             check(result, source, log, means)
-        return Compiled((out / "code.so").read_bytes(), log, time.monotonic() - started)
+        return Compiled(read_regular(out / "code.so"), log, time.monotonic() - started)
 
 
 @functools.cache

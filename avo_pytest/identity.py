@@ -7,6 +7,7 @@ Links and special files are refused, so that the hash names everything a build c
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 
 MAX_FILES = 200
 MAX_BYTES = 8 << 20
+MAX_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,24 @@ def read_tree(folder: Path) -> dict[str, File]:
     return tree
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
+def read_regular(path: Path) -> bytes:
+    """What a compiler wrote, if it is a file: a link could lead anywhere. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as opened:
+        _executable(opened.fileno())
+        return opened.read()
+
+
+def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
+    if depth > MAX_DEPTH:
+        raise OSError(f"{folder}: more than {MAX_DEPTH} folders inside each other")
+    with os.scandir(folder) as scanned:
+        entries = list(itertools.islice(scanned, MAX_FILES + 1))
+        if len(entries) > MAX_FILES:
+            raise OSError(f"{folder}: more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB")
         for entry in sorted(entries, key=lambda e: e.name):
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry.path))
+                yield from _files(Path(entry.path), depth + 1)
             elif entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
             else:

@@ -6,6 +6,7 @@ Git objects are read, never checked out: no hooks, filters or attributes of the 
 
 from __future__ import annotations
 
+import itertools
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _tree(repository: Any, reference: str, folder: PurePosixPath) -> Any:
 
 
 def _write_tree(tree: object, folder: Path, reference: str) -> None:
-    blobs = list(tree.traverse())  # type: ignore[attr-defined]
+    blobs = _entries(tree, reference)
     files = [b for b in blobs if b.type == "blob"]
     if len(files) > MAX_FILES or sum(b.size for b in files) > MAX_BYTES:
         raise SourceError(f"{reference}: more than {MAX_FILES} files or {MAX_BYTES >> 20} MB")
@@ -136,3 +137,15 @@ def _write_tree(tree: object, folder: Path, reference: str) -> None:
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(blob.data_stream.read())
         destination.chmod(0o644)
+
+
+def _entries(tree: Any, reference: str) -> list[Any]:
+    """Everything below a tree. Raises SourceError for names that git forbids, and for too many: a
+    few objects that name each other stand for as many entries as one likes."""
+    try:
+        found = list(itertools.islice(tree.traverse(), 2 * MAX_FILES + 1))
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{reference}: its tree cannot be read: {error}") from error
+    if len(found) > 2 * MAX_FILES:
+        raise SourceError(f"{reference}: more than {MAX_FILES} files")
+    return found

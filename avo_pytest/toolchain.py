@@ -7,6 +7,7 @@ folder. `gpu_compiler.py`, `host_compiler.py` and `inspection.py` use it.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from avo_pytest import sandbox
 from avo_pytest.identity import File
 
 _LOG_CHARACTERS = 20_000
+ENOUGH_BYTES = 64 << 20  # with more than that left a compiler does not run out of space
 
 
 class CompileError(Exception):
@@ -32,7 +34,7 @@ class CompileError(Exception):
 
 
 class NoCompiler(CompileError):
-    """This machine has no compiler; says what to install."""
+    """This machine cannot compile; says what to install or to free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,21 @@ def check(result: sandbox.Result, source: str, log: str, means: Means) -> None:
     if result.timed_out:
         raise CompileError(f"{source}: compiling took longer than {means.timeout_s:g} s", log)
     if result.returncode != 0:
+        if (full := _full(log + result.stdout)) is not None:
+            raise NoCompiler(full)
         ended = f"exit status {result.returncode}"
         if result.returncode < 0:
             ended = f"the compiler died of {signal.Signals(-result.returncode).name}"
         raise CompileError(f"{source}: does not compile ({ended})", log or result.stdout)
+
+
+def _full(said: str) -> str | None:
+    """None, or that the disk of the temporary files is full; a source that only says so is not
+    believed."""
+    folder = tempfile.gettempdir()
+    if os.strerror(errno.ENOSPC) not in said or shutil.disk_usage(folder).free > ENOUGH_BYTES:
+        return None
+    return f"cannot compile: the disk of {folder} is full (free some, or set TMPDIR)"
 
 
 def _run_plainly(

@@ -16,7 +16,7 @@ from avo_pytest.devices import Arm, ArmFailed, Device, Stage, Timing
 from avo_pytest.problem import Configuration, Oracle, Problem, TensorSpec
 
 ROWS_PER_LAUNCH = 16
-ROWS_IN_FULL = 1 << 15  # a configuration's first launch is checked on so many rows, or on all
+ROWS_IN_FULL = 1 << 15  # a configuration's first launch meets the oracle on so many rows, or all
 ROWS_TO_BLAME = 64
 # A launch of 10 ms at full power lowers the clock of the one after it (H200: 1800 → 1640 MHz, the
 # cycles equal to 0.1 %), so an arm would be judged by its neighbour's appetite.
@@ -57,13 +57,24 @@ class Bench:
 
 
 def turn(bench: Bench, arms: Sequence[Arm]) -> list[Launched]:
-    """Each arm once on the same fresh contents, all verified. Raises ArmFailed."""
-    key = fresh_key()
-    secret = secrets.randbits(64)
-    launched = [_verified_launch(bench, arm, key, secret) for arm in arms]
-    bench.stage.refresh(key)
-    _judge_rows(bench, launched)
-    _judge_projections(bench, launched, secret)
+    """Each arm once on the same fresh contents, all verified. Raises ArmFailed.
+
+    A null twin gets contents of its own: it is the candidate's code, so whatever memory survives a
+    launch on a device (the driver's own, say) must not carry its results to the candidate.
+    """
+    key, secret = fresh_key(), secrets.randbits(64)
+    launched = [
+        _verified_launch(bench, arm, fresh_key() if arm.role == "null" else key, secret)
+        for arm in arms
+    ]
+    together = [one for one in launched if one.key == key]
+    for apart in (one for one in launched if one.key != key):
+        bench.stage.refresh(apart.key)
+        _judge_rows(bench, [apart])
+    if together:
+        bench.stage.refresh(key)
+        _judge_rows(bench, together)
+        _judge_projections(bench, together, secret)
     return launched
 
 
@@ -84,7 +95,10 @@ def _verified_launch(
 
 
 def _sustain(bench: Bench, arm: Arm) -> None:
-    """Untimed launches of this arm; nothing in the regime `refreshed`."""
+    """Untimed launches of this arm, on contents that are not timed: it might remember them."""
+    if not bench.sustain_s:
+        return
+    bench.stage.refresh(fresh_key())
     deadline = time.monotonic() + bench.sustain_s
     while time.monotonic() < deadline:
         bench.stage.launch(arm.name, timeout_s=bench.timeout_s)
@@ -177,18 +191,24 @@ def stage(
 def _check_in_full(
     bench: Bench,
 ) -> tuple[dict[str, correctness.RowCheck], correctness.Anchor, float]:
-    """All judged arms on one key, so that one oracle serves them all; and the longest launch."""
-    key = fresh_key()
-    launched = []
-    for arm in bench.arms:
-        if arm.role != "baseline":
-            launched.append(_verified_launch(bench, arm, key, secrets.randbits(64), ROWS_IN_FULL))
+    """All judged arms on one key, so that one oracle serves them all; and the longest launch.
+
+    What lies between the rows is compared between the arms, here and in every turn; with one arm
+    alone there is nothing to compare with, so the oracle answers for all rows.
+    """
+    key, secret = fresh_key(), secrets.randbits(64)
+    count = ROWS_IN_FULL if len(bench.arms) > 1 else bench.output.rows
+    judged = [arm for arm in bench.arms if arm.role != "baseline"]
+    launched = [_verified_launch(bench, arm, key, secret, count) for arm in judged]
     bench.stage.refresh(key)
     rows = np.unique(np.concatenate([one.rows for one in launched])) if launched else _SOME_ROWS
     oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
     checks = {one.arm.name: _check_rows(bench, one, rows, oracle) for one in launched}
     longest_ms = max((one.timing.ms for one in launched), default=0.0)
-    return checks, correctness.anchor_of(oracle.exact, oracle.honest), longest_ms
+    anchor = correctness.anchor_of(oracle.exact, oracle.honest)
+    if all(check.ok for check in checks.values()) and len(launched) > 1:
+        _judge_projections(replace(bench, anchor=anchor), launched, secret)
+    return checks, anchor, longest_ms
 
 
 def _incorrect(bench: Bench, arm: Arm, reason: str) -> ArmFailed:

@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from avo_pytest.confine import NOT_CONFINED
-from avo_pytest.devices import ArmFailed
+from avo_pytest.devices import ArmFailed, watchdog
 from avo_pytest.devices.disturbance import process_cpu_ns
+from avo_pytest.printable import printable
 
 LOAD_FAILED = 3  # child.cpp, kLoadFailed: the artifact did not load
+STOP_S = 5.0  # a process that is told to stop needs microseconds
 _LOG_BYTES = 600
 
 
@@ -102,7 +104,11 @@ class Child:
     def freeze(self) -> None:
         """Stop every thread and wait until all have stopped."""
         os.kill(self.pid, signal.SIGSTOP)  # at worst to a zombie: it was not waited for yet
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        with watchdog.expecting(self.pid, STOP_S) as late:
+            _, status = os.waitpid(self.pid, os.WUNTRACED)
+        if late:
+            self._buried(status)
+            raise ArmFailed(self.arm, "crashed", f"could not be stopped within {STOP_S:g} s")
         if not os.WIFSTOPPED(status):
             self._buried(status)
             raise self._death()
@@ -185,4 +191,4 @@ class Child:
     def _last_words(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES))
-        return " | ".join(text.decode(errors="replace").split("\n")).strip(" |")
+        return printable(text.decode(errors="replace").strip(), " | ")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,13 +35,11 @@ class Inputs:
         self.buffers = {name: allocate(name, spec.bytes) for name, spec in self.specs.items()}
         scale = problem.input_scale(configuration)
         self._scales = {name: float(scale.get(name, 1.0)) for name in self.specs}
-        self._key = secrets.randbits(64)
+        self._values = {scale: inputs.table(scale) for scale in set(self._scales.values())}
         self._tables: dict[float, Buffer] = {}
-        for one in set(self._scales.values()):
-            values = inputs.table(one)
-            self._tables[one] = allocate("the input table", values.nbytes)
-            context.to_device(self._tables[one].address, values)
-        self._digests = {one: self._digest(table) for one, table in self._tables.items()}
+        for scale_, values in self._values.items():
+            self._tables[scale_] = allocate("the input table", values.nbytes)
+            context.to_device(self._tables[scale_].address, values)
 
     @property
     def addresses(self) -> dict[str, int]:
@@ -80,7 +77,9 @@ class Inputs:
     def damage(self) -> str | None:
         """None, or that a launch changed what the inputs are made from."""
         for scale, table in self._tables.items():
-            if self._digest(table) != self._digests[scale]:
+            found = np.empty_like(self._values[scale])
+            self._context.to_host(found, table.address)
+            if not np.array_equal(found, self._values[scale]):
                 return "changed the table from which the inputs are made"
         return None
 
@@ -88,6 +87,3 @@ class Inputs:
         array = np.empty(spec.shape, _NUMPY[spec.dtype])
         self._context.to_host(array, self.buffers[spec.name].address)
         return array
-
-    def _digest(self, table: Buffer) -> int:
-        return self._trusted.digest(table.address, table.bytes, self._key)

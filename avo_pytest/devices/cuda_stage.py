@@ -168,7 +168,6 @@ class CudaStage:
             self._cleanup.callback(code.close)
             work = PlannedArm(
                 context=self._gpu.context,
-                trusted=self._gpu.trusted,
                 code=code,
                 plan=planned.plan,
                 tensors=tensors,

@@ -114,15 +114,6 @@ class Trusted:
         self._context.fill(at, result.nbytes, 0)
         return result
 
-    def digest(self, address: int, n_bytes: int, key: int) -> int:
-        """A keyed 64-bit sum of the contents."""
-        self._context.fill(self._counts, 8, 0)
-        values = (c_uint64(address), c_uint64(n_bytes), c_uint64(key), c_uint64(self._counts))
-        self._launch("digest", self._blocks(-(-n_bytes // 8)), *values)
-        result = np.empty(1, np.uint64)
-        self._context.to_host(result, self._counts)
-        return int(result[0])
-
     def paint(self, segments: Sequence[tuple[int, int, int]]) -> None:
         """Write canaries: (address, bytes, key) each."""
         for chunk in _chunks(segments):

@@ -148,17 +148,3 @@ canary(const __grid_constant__ Segments segments, u32* wrong) {
     }
     if (differing) atomicAdd(wrong + s, differing);
 }
-
-// A keyed sum over 8-byte words (the last one zero-padded): any change shows but for 2^-64.
-extern "C" __global__ void __launch_bounds__(256)
-digest(const u8* data, u64 bytes, u64 key, u64* result) {
-    u64 sum = 0;
-    for (u64 i = thread_index(); 8 * i < bytes; i += thread_count()) {
-        u64 word = 0;
-        if (8 * i + 8 <= bytes) word = ((const u64*)data)[i];
-        else for (u64 k = 8 * i; k < bytes; ++k) word |= (u64)data[k] << (8 * (k % 8));
-        sum += mix(word ^ mix(key + (i + 1) * GOLDEN));
-    }
-    for (u32 offset = 16; offset; offset /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, offset);
-    if (threadIdx.x % 32 == 0) atomicAdd(result, sum);
-}

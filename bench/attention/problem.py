@@ -126,6 +126,7 @@ _SMALL: tuple[tuple[int, int, int, int, int, str], ...] = (
     (1, 2, 1, 333, 0, "growing"),
     (2, 2, 2, 257, 1, "growing"),
     (1, 2, 2, 300, 1, "falling"),
+    (1, 2, 1, 200, 1, "sunken"),
     (1, 2, 1, 512, 0, "anticorrelated"),
     (1, 2, 2, 400, 1, "anticorrelated"),
     (1, 2, 2, 320, 0, "suffix"),

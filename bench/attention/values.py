@@ -52,6 +52,11 @@ def _falling(rng: np.random.Generator, c: Configuration) -> Values:
     return _raised(rng, c, np.linspace(40, 0, c["seq"]))
 
 
+def _sunken(rng: np.random.Generator, c: Configuration) -> Values:
+    """Every score is far below 0: a maximum that begins at 0 leaves nothing to divide by."""
+    return _raised(rng, c, np.full(c["seq"], -200.0))
+
+
 def _anticorrelated(rng: np.random.Generator, c: Configuration) -> Values:
     """The less a key scores the larger its value: weights of 2^-20 matter as much as those of 1."""
     level = rng.uniform(0, 20, c["seq"])
@@ -189,6 +194,7 @@ VALUES: Mapping[str, Callable[..., Values]] = {
     "tiny": _multiplied(2**-60, 2**-60, 2**-100),
     "growing": _growing,
     "falling": _falling,
+    "sunken": _sunken,
     "anticorrelated": _anticorrelated,
     "suffix": _suffix,
     "heavy": _heavy,

@@ -7,6 +7,7 @@ secret seed through a one-way hash, so no launch's contents predict another's.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from statistics import NormalDist
 from typing import Any
@@ -54,7 +55,7 @@ def fill(spec: TensorSpec, seed: bytes, key: int, scale: float = 1.0) -> NDArray
     """
     if spec.dtype != "bf16":
         raise ValueError(f"tensor {spec.name}: fast inputs are bf16 only, not {spec.dtype}")
-    magnitudes, start = table(scale), base(seed, key, spec.name)
+    magnitudes, start = _kept_table(scale), base(seed, key, spec.name)
     words = -(-spec.elements // 4)
     out = np.empty(4 * words, dtype=np.uint16)
     for first in range(0, words, _WORDS_AT_ONCE):
@@ -63,6 +64,12 @@ def fill(spec: TensorSpec, seed: bytes, key: int, scale: float = 1.0) -> NDArray
         lanes = counters(start, first, count).astype("<u8").view("<u2").astype(np.uint16)
         out[4 * first : 4 * (first + count)] = magnitudes[lanes & 0xFFF] | (lanes & 0x8000)
     return out[: spec.elements].reshape(spec.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_table(scale: float) -> NDArray[np.uint16]:
+    """`table`, which takes milliseconds, for those who fill at every launch."""
+    return table(scale)
 
 
 def poison(entropy: int) -> int:

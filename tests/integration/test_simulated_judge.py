@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Measurements on the simulated device, through real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avo_pytest.loading import _module
+from avo_pytest.score import Record, Status
+
+helper = _module(Path(__file__).parents[1] / "simulated_repository.py")
+SCORE = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--avo-score", "-q")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = helper.write(tmp_path)
+    helper.script(root, "before")
+    return root
+
+
+def score(root, device="simulated"):
+    options = (f"--avo-device={device}", "--avo-incumbent=before", "--avo-json=record.json")
+    done = subprocess.run(
+        [*SCORE, *options, "--avo-exit-verdict", "--avo-blocks=4"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def record_of(root):
+    return Record.from_json((root / "record.json").read_text())
+
+
+def test_times_are_those_of_the_scripts(repository):
+    helper.script(repository, gain=0.01, gains={"r24": 0.01})
+    device = helper.scenario(repository, "ms = 2.0\n[noise]\nlaunch = 0.0\nlayout = 0.0\n")
+    done = score(repository, device)
+    assert done.returncode == 11, done.stdout
+    assert "1.015x incumbent" in done.stdout  # a geomean of 1 % and 2 %
+    record = record_of(repository)
+    assert record.environment["device"] == "simulated"
+    assert record.isolation == "none" and record.target == "simulated"
+    assert {s.ms for s in record.samples if s.arm == "incumbent"} == {2.0}
+
+
+def test_who_takes_the_worker_along_is_found_out(repository):
+    """At its fourth check; nothing but the death of the process tells."""
+    helper.script(repository, fault="lost", at=3)
+    done = score(repository)
+    assert done.returncode == 12, done.stdout
+    failed = [c for c in record_of(repository).checks if not c.ok]
+    assert {(c.arm, c.status) for c in failed} == {("candidate", Status.CRASHED)}
+
+
+def test_an_unknown_machine_is_a_usage_error(repository):
+    done = score(repository, "simulated:moon")
+    assert done.returncode == 4
+    assert "neither a kind of noise" in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avo_pytest.assignment import Assignment, RequestError
 from avo_pytest.build import Artifact, AskDriver, BuildError, MachineError, build
+from avo_pytest.devices import scenarios, scripts
 from avo_pytest.draw import Point
 from avo_pytest.identity import tree_hash
 from avo_pytest.manifest import ManifestError
@@ -27,13 +28,40 @@ def candidate_source(run: Run, scratch: Path) -> Source:
         raise RequestError(f"candidate: {error}") from error
 
 
-def assemble(run: Run, candidate: Source, points: list[Point], scratch: Path) -> None:
+def incumbent_source(run: Run, scratch: Path) -> Source | None:
+    """The incumbent's folder; None, with a note, where there is none. Raises RequestError, also
+    where a verdict is asked for and there is nothing to compare with."""
+    assignment, request = run.assignment, run.assignment.request
+    source, why = None, ""
+    try:
+        source = find_incumbent(
+            request.root, request.kernel, assignment.target, request.incumbent, scratch
+        )
+    except SourceError as error:
+        if request.incumbent is not None or not isinstance(error, GitFault):
+            raise RequestError(f"incumbent: {error}") from error
+        why = f" ({error})"
+    if source is None and request.mode in ("screen", "confirm"):
+        raise RequestError(
+            f"--avo-mode {request.mode} needs an incumbent, and there is none{why}: commit "
+            f"kernels/{request.kernel}/{assignment.target} to main, or name a folder or git "
+            "reference with --avo-incumbent"
+        )
+    if source is None:
+        calibrating = request.mode == "calibrate"
+        done = "the working tree is calibrated" if calibrating else "measuring against baselines"
+        run.note(f"{NO_INCUMBENT}{why}: {done}")
+    return source
+
+
+def assemble(run: Run, candidate: Source, incumbent: Source | None, points: list[Point]) -> None:
     """Build the judged arms and append all arms to the run. A candidate that does not build sets
     `run.failure`; an incumbent that does not is left out with a note. Raises RequestError."""
-    incumbent = _incumbent_source(run, scratch)  # first, for building may take minutes
     try:
         _add_candidate(run, candidate, points)
-        if incumbent is not None:
+        if run.assignment.decides:
+            _add_opponents(run, incumbent or candidate, points)
+        elif incumbent is not None:
             _add_incumbent(run, candidate, incumbent, points)
     except MachineError as error:
         raise RequestError(str(error)) from error
@@ -41,13 +69,6 @@ def assemble(run: Run, candidate: Source, points: list[Point], scratch: Path) ->
     for baseline in run.assignment.baselines:
         run.arms.append({"name": baseline.name, "role": "baseline"})
         run.arm_records.append(ArmRecord(name=baseline.name, role="baseline", dtype=baseline.dtype))
-
-
-def leave_out(run: Run, name: str, reason: str) -> None:
-    """A baseline that cannot run costs its column, not the run."""
-    run.absent[name] = reason
-    run.arms[:] = [a for a in run.arms if a["name"] != name]
-    run.arm_records[:] = [a for a in run.arm_records if a.name != name]
 
 
 def _add_candidate(run: Run, source: Source, points: list[Point]) -> None:
@@ -60,23 +81,6 @@ def _add_candidate(run: Run, source: Source, points: list[Point]) -> None:
         _append(run, "candidate", source, None)
 
 
-def _incumbent_source(run: Run, scratch: Path) -> Source | None:
-    """None, with a note, where there is none."""
-    assignment, request = run.assignment, run.assignment.request
-    source, why = None, ""
-    try:
-        source = find_incumbent(
-            request.root, request.kernel, assignment.target, request.incumbent, scratch
-        )
-    except SourceError as error:
-        if request.incumbent is not None or not isinstance(error, GitFault):
-            raise RequestError(f"incumbent: {error}") from error
-        why = f" ({error})"
-    if source is None:
-        run.note(f"{NO_INCUMBENT}{why}: measuring against baselines")
-    return source
-
-
 def _add_incumbent(run: Run, candidate: Source, source: Source, points: list[Point]) -> None:
     try:
         if tree_hash(source.path) == tree_hash(candidate.path):
@@ -87,6 +91,18 @@ def _add_incumbent(run: Run, candidate: Source, source: Source, points: list[Poi
         raise
     except (BuildError, ManifestError, OSError) as error:
         run.note(f"the incumbent ({source.label}) does not build and is left out: {error}")
+
+
+def _add_opponents(run: Run, source: Source, points: list[Point]) -> None:
+    """Incumbent and null twin: the incumbent's code, loaded twice. Raises RequestError."""
+    try:
+        artifact = _build(run, "incumbent", source, points)
+    except MachineError:
+        raise
+    except (BuildError, ManifestError, OSError) as error:
+        raise RequestError(f"the incumbent ({source.label}) does not build: {error}") from error
+    for role in ("incumbent", "null"):
+        _append(run, role, source, artifact)
 
 
 def _add_twin(run: Run) -> None:
@@ -115,6 +131,8 @@ def _append(run: Run, role: str, source: Source, artifact: Artifact | None) -> N
 def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact:
     run.stage(f"building the {role} ({source.label})")
     assignment = run.assignment
+    if assignment.target == scenarios.DEVICE:
+        return scripts.build(source.path, assignment.problem.name, run.home / "cache")
     configurations = [p.configuration for p in points] + list(assignment.throughput)
     artifact = build(
         source.path,

@@ -7,16 +7,18 @@ import fnmatch
 import os
 import platform
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from avo_pytest.devices import scenarios
 from avo_pytest.devices.probe import find_cuda
 from avo_pytest.loading import load_problem, problem_reference
 from avo_pytest.plan import DeviceFacts
 from avo_pytest.problem import Baseline, Configuration, DeviceKind, Problem
 
 TARGETS = ("cpu", "sm80", "sm90", "sm100")
+THREADS_PER_CORE, LEAST_MAX_THREADS = 4, 16
 
 
 class RequestError(Exception):
@@ -31,6 +33,7 @@ class Request:
     kernel: str
     target: str = "auto"
     device: str | None = None
+    devices: tuple[str, ...] = ()  # over which the replicates of a confirm are shared out
     candidate: str | None = None
     incumbent: str | None = None
     set: str | None = None
@@ -44,6 +47,7 @@ class Request:
     timeout_s: float = 20.0
     twin: bool = False
     subset: bool = False
+    processes: int | None = None  # of a calibration
     json: Path | None = None
 
 
@@ -56,15 +60,22 @@ class Assignment:
     problem_ref: str
     target: str
     device: str
+    devices: tuple[str, ...]
     kind: DeviceKind
     facts: DeviceFacts
     set: str
+    whole_set: tuple[str, ...]  # names, whatever was filtered
     throughput: tuple[Configuration, ...]
     baselines: tuple[Baseline, ...]
     seed: int
     threads: int
-    lock: str
+    locks: tuple[str, ...]  # one a device
     subset: bool
+
+    @property
+    def decides(self) -> bool:
+        """Whether candidate, incumbent and null twin are timed, for a verdict; no baselines."""
+        return self.request.mode != "measure"
 
     @property
     def index(self) -> int:
@@ -74,6 +85,7 @@ class Assignment:
 
 def assign(request: Request) -> Assignment:
     """Resolve target, device, configurations and baselines. Raises RequestError."""
+    request = _consistent(request)
     reference = problem_reference(request.kernel, request.root)
     try:
         problem = load_problem(reference, root=request.root)
@@ -83,7 +95,7 @@ def assign(request: Request) -> Assignment:
         told = f"{type(error).__name__}: {error}"
         raise RequestError(f"kernel {request.kernel!r}: {reference}: {told}") from error
     target, device, facts, lock = _target_and_device(request)
-    kind: DeviceKind = "cpu" if target == "cpu" else "cuda"
+    kind: DeviceKind = "cpu" if target in ("cpu", scenarios.DEVICE) else "cuda"
     name, configurations = _throughput_set(problem, kind, request.set)
     chosen = _filter(configurations, request.configuration)
     return Assignment(
@@ -92,16 +104,71 @@ def assign(request: Request) -> Assignment:
         problem_ref=reference,
         target=target,
         device=device,
+        devices=(device, *request.devices[1:]),
         kind=kind,
         facts=facts,
         set=name,
+        whole_set=tuple(c.name for c in configurations),
         throughput=chosen,
         baselines=_baselines(problem, kind, request.baselines),
         seed=secrets.randbits(63) if request.seed is None else request.seed,
-        threads=request.threads or usable_cores(),
-        lock=lock,
+        threads=_threads(request.threads),
+        locks=(lock, *_more_locks(request, facts)),
         subset=request.subset or len(chosen) < len(configurations),
     )
+
+
+def _consistent(request: Request) -> Request:
+    """Without what has no meaning in its mode. Raises RequestError for what contradicts it."""
+    if request.devices:
+        if request.device not in (None, request.devices[0]):
+            raise RequestError(f"device {request.device} is not the first of --avo-devices")
+        if len(set(request.devices)) < len(request.devices):
+            raise RequestError(f"--avo-devices {','.join(request.devices)}: one of them twice")
+        request = replace(request, device=request.devices[0])
+    if request.mode == "measure":
+        if len(request.devices) > 1:
+            raise RequestError(
+                "--avo-devices: a measurement uses one device; screen, confirm and "
+                "avo calibrate use several"
+            )
+        return request
+    if request.blocks is not None:
+        raise RequestError(
+            f"--avo-blocks: in mode {request.mode} the policy decides "
+            "([tool.avo.policy] screen_blocks and confirm_blocks)"
+        )
+    return replace(request, baselines=(), twin=False)
+
+
+def _more_locks(request: Request, first: DeviceFacts) -> Iterator[str]:
+    """Locks of the devices after the first, which are like it. Raises RequestError."""
+    for device in request.devices[1:]:
+        if device.partition(":")[0] == scenarios.DEVICE == first.arch:
+            yield _simulated(replace(request, device=device))[3]
+            continue
+        if device.partition(":")[0] != "cuda" or not device.partition(":")[2]:
+            raise RequestError(f"--avo-devices: {device}: several devices are cuda:N each")
+        facts, identity, reason = find_cuda(_cuda_index(device))
+        if facts is None:
+            raise RequestError(f"device {device}: {reason}")
+        if facts != first:
+            raise RequestError(
+                f"--avo-devices: {device} ({facts.arch}, {facts.num_sms} SMs) is another model "
+                f"than {request.device} ({first.arch}, {first.num_sms} SMs)"
+            )
+        yield str(identity.get("uuid", device))
+
+
+def _threads(wanted: int | None) -> int:
+    """As many as asked for, within reason: each is a stack in a child of limited memory."""
+    cores = usable_cores()
+    most = max(LEAST_MAX_THREADS, THREADS_PER_CORE * cores)
+    if wanted is not None and wanted > most:
+        raise RequestError(
+            f"--avo-threads {wanted}: this machine has {cores} cores, so at most {most}"
+        )
+    return wanted or cores
 
 
 def usable_cores() -> int:
@@ -118,6 +185,8 @@ def existing_targets(root: Path, kernel: str) -> tuple[str, ...]:
 
 def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts, str]:
     """Target, device, its facts, and the name of the lock that guards it."""
+    if (request.device or "").partition(":")[0] == scenarios.DEVICE:
+        return _simulated(request)
     index = _cuda_index(request.device)
     if request.target == "cpu" and request.device not in (None, "cpu"):
         raise RequestError(f"target cpu does not run on device {request.device}")
@@ -148,10 +217,24 @@ def _target_and_device(request: Request) -> tuple[str, str, DeviceFacts, str]:
     return target, f"cuda:{index}", facts, str(identity.get("uuid", f"cuda-{index}"))
 
 
+def _simulated(request: Request) -> tuple[str, str, DeviceFacts, str]:
+    """Its own target, and nothing to be shared or locked."""
+    device = str(request.device)
+    if request.target not in ("auto", scenarios.DEVICE):
+        raise RequestError(f"target {request.target} does not run on device {device}")
+    try:
+        scenarios.load(device, request.root)
+    except (OSError, ValueError) as error:
+        raise RequestError(str(error)) from error
+    return scenarios.DEVICE, device, DeviceFacts(arch=scenarios.DEVICE), f"{device}-{os.getpid()}"
+
+
 def _cuda_index(device: str | None) -> int:
     if device in (None, "cpu", "cuda"):
         return 0
     kind, _, index = str(device).partition(":")
+    if kind == scenarios.DEVICE:
+        return 0
     if kind != "cuda" or not index.isdigit():
         raise RequestError(f"device {device!r}: cpu, cuda or cuda:N")
     return int(index)

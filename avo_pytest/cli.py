@@ -10,14 +10,26 @@ from collections.abc import Sequence
 
 from avo_pytest import __version__
 
-COMMANDS = ("score", "build", "doctor", "new")
+COMMANDS = (
+    "score", "calibrate", "build", "doctor", "new", "power", "simulate", "verify",
+    "init", "lineage", "badge", "page", "export", "redteam",
+)  # fmt: skip
 EXAMPLES = """\
 examples:
   avo doctor                                     what this machine can do, and each fix
   avo score                                      score the working tree's kernel
   avo score --target sm80 --set mha              ... on a GPU, one set of configurations
+  avo calibrate                                  ... after measuring what noise is here
+  avo score --mode confirm                       is it faster than main? with a stated error rate
   avo build --kernel attention --target sm80     compile without a GPU: registers, spills, SASS
   avo new kernel softmax                         a kernel, its problem and its tests to start from
+  avo init                                       begin the ledger of this repository
+  avo lineage                                    versions, ideas, gains, costs
+  avo page --out site                            ... as one self-contained web page
+  avo power --gain 0.3%                          what a confirm finds here, and for how long
+  avo verify record.json                         does the verdict follow from its samples?
+  avo simulate                                   how often the rule of promotion errs
+  avo redteam                                    are all cheats caught here, honest ones accepted?
 
 `avo COMMAND --help` explains one command.
 """

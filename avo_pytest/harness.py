@@ -9,7 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 ENTRIES = ("worker", "judge")
-DATA_SUFFIXES = (".cu", ".cpp", ".json")
+DATA_SUFFIXES = (".cu", ".cpp", ".h")
+DATA_FILES = ("schemas/kernel.schema.json",)  # the other schemas describe what is written
 
 
 def harness_hash(root: Path, problem_ref: str) -> str:
@@ -31,9 +32,10 @@ def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
 
 
 def _data_files() -> list[Path]:
-    return [
+    sources = [
         p for p in PACKAGE.rglob("*") if p.suffix in DATA_SUFFIXES and "templates" not in p.parts
     ]
+    return sources + [PACKAGE / name for name in DATA_FILES]
 
 
 def _closure() -> set[Path]:

@@ -24,3 +24,6 @@ class Job:
     blocks: int = 0
     timeout_s: float = 20.0
     regime: str = "refreshed"
+    shuffle: bool = False  # load the arms and stage the configurations in an order drawn here
+    judge: int = 0  # process whose descendants are no strangers on the device
+    replicate: int = 0  # number of this process in its run

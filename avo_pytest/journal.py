@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -10,14 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+FILE = "journal.jsonl"
+
 
 class Journal:
-    """Append-only JSON lines. A full disk stops the journal, not the run; `lost` says why."""
+    """Append-only JSON lines. A full disk stops the journal, not the run; `lost` says why.
 
-    def __init__(self, folder: Path) -> None:
+    It is locked while it is open, so that others can tell a run that was killed from one that
+    lives. `file`: that of a killed run, already open and locked, to go on with.
+    """
+
+    def __init__(self, folder: Path, file: TextIO | None = None) -> None:
         self.folder = folder
         self.lost: str | None = None
-        self._file: TextIO | None = None
+        self._file = file
         self._closed = False
 
     def append(self, message: Mapping[str, Any]) -> None:
@@ -25,10 +32,14 @@ class Journal:
         try:
             if self._file is None and not self._closed:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                path = self.folder / "journal.jsonl"
-                self._file = path.open("a", buffering=1, encoding="utf-8")
+                self._file = (self.folder / FILE).open("a", encoding="utf-8")
+                with contextlib.suppress(ImportError, OSError):  # a file system without locks
+                    import fcntl
+
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file is not None:
                 self._file.write(json.dumps(message, sort_keys=True) + "\n")
+                self._file.flush()
         except OSError as error:
             self.lost = f"journal in {self.folder} stopped: {error.strerror}"
             self.close()

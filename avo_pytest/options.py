@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 TARGETS = ("auto", "cpu", "sm80", "sm90", "sm100")
-MODES = ("measure",)
+MODES = ("measure", "screen", "confirm")
 REGIMES = ("refreshed", "sustained")
+UsageError = pytest.UsageError  # for those who are no part of pytest
 TABLES_OF_OTHERS = frozenset({"gates", "kernels", "policy"})  # of [tool.avo], not options
 
 
@@ -30,6 +31,7 @@ class Options:
     kernel: str | None = None
     target: str = "auto"
     device: str | None = None
+    devices: tuple[str, ...] = ()
     candidate: str | None = None
     incumbent: str | None = None
     set: str | None = None
@@ -113,6 +115,13 @@ def _names(text: str) -> tuple[str, ...] | None:
     return names
 
 
+def _devices(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ValueError("devices separated by commas, such as cuda:0,cuda:1")
+    return names
+
+
 def _switch(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("true or false")
@@ -136,6 +145,12 @@ TABLE = (
     ),
     Option("device", "DEVICE", "cpu, cuda or cuda:N (default: the first that fits)", _text),
     Option(
+        "devices",
+        "DEVICES",
+        "cuda:0,cuda:1,...: share the replicates of a confirm out to several GPUs of one model",
+        _devices,
+    ),
+    Option(
         "candidate",
         "PATH|REF",
         "what to judge: a folder or a git reference (default: the working tree)",
@@ -153,7 +168,13 @@ TABLE = (
     Option("blocks", "N", "how many blocks to measure: more blocks, narrower intervals", _count),
     Option("seed", "N", "replay the random configurations and inputs of a run", _seed),
     Option("threads", "N", "threads of CPU kernels and baselines (default: all cores)", _count),
-    Option("mode", "MODE", "measure: time candidate, incumbent and baselines", _one_of(*MODES)),
+    Option(
+        "mode",
+        "MODE",
+        "measure (default): time candidate, incumbent and baselines; screen: is it worth a "
+        "confirm? confirm: screen, then decide with fresh processes",
+        _one_of(*MODES),
+    ),
     Option(
         "regime",
         "REGIME",
@@ -171,7 +192,8 @@ TABLE = (
     Option(
         "exit_verdict",
         None,
-        "exit with the verdict: 11 measured but nothing decided, 12 incorrect, 13 not measurable",
+        "exit with the verdict: 0 PROMOTE, 10 REJECT, 11 INCONCLUSIVE (as every measurement), "
+        "12 INCORRECT, 13 INVALID or not measurable, 14 NO-CHANGE",
         _switch,
     ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The judge's side of a worker process: start, read lines with a deadline, end it for certain."""
+"""The judge's side of worker processes: start, read lines with a deadline, end them for certain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from avo_pytest.job import Job
 
@@ -29,21 +29,46 @@ IDLE_THREADS_SLEEP = {
 }
 
 
-class WorkerProcess:
-    """One fresh process running one Job. Iterate over `messages()`; always `close()`."""
+class Process(Protocol):
+    """What a worker runs in: the part of `subprocess.Popen` that is needed of it."""
 
-    def __init__(self, job: Job, *, silence_s: float) -> None:
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+Start = Callable[[IO[bytes]], Process]
+
+
+def fresh(stderr: IO[bytes]) -> Process:
+    """A new interpreter in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "avo_pytest.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environment(),
+        # Ctrl-C reaches the judge alone, which then ends the worker and keeps its journal
+        start_new_session=True,
+    )
+
+
+class WorkerProcess:
+    """One process running one Job. Iterate over `messages()`; always `close()`."""
+
+    def __init__(self, job: Job, *, silence_s: float, start: Start = fresh) -> None:
         self._silence_s = silence_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "avo_pytest.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=_environment(),
-            # Ctrl-C reaches the judge alone, which then ends the worker and keeps its journal
-            start_new_session=True,
-        )
+        self._process = start(self._stderr)
+        self._pending = b""
+        self._silent = False
+        self._heard_s = time.monotonic()
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(asdict(job)).encode())
@@ -51,23 +76,38 @@ class WorkerProcess:
         except BrokenPipeError:
             pass  # died at start: messages() ends at once and `death()` says why
 
+    @property
+    def deadline_s(self) -> float:
+        """On the monotonic clock: when it will have been silent for too long."""
+        return self._heard_s + self._silence_s
+
+    def fileno(self) -> int:
+        """For a selector: where its messages arrive."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
     def messages(self) -> Iterator[Mapping[str, Any]]:
         """Messages until the worker closes its output or is silent for too long (then killed)."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        pending = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while True:
-                if not selector.select(timeout=self._silence_s):
-                    self.stop()
-                    return
-                chunk = os.read(descriptor, 1 << 16)
-                if not chunk:
-                    return
-                *lines, pending = (pending + chunk).split(b"\n")
-                for line in lines:
-                    yield json.loads(line)
+        while True:
+            ready([self])
+            messages = self.receive()
+            if messages is None:
+                return
+            yield from messages
+
+    def receive(self) -> list[Mapping[str, Any]] | None:
+        """The messages that have arrived; waits for some. None after the last."""
+        chunk = b"" if self._silent else os.read(self.fileno(), 1 << 16)
+        self._heard_s = time.monotonic()
+        if not chunk:
+            return None
+        *lines, self._pending = (self._pending + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def give_up(self) -> None:
+        """Kill it for its silence."""
+        self._silent = True
+        self.stop()
 
     def stop(self) -> None:
         """Kill the whole session and reap it. Safe to call twice."""
@@ -105,7 +145,21 @@ class WorkerProcess:
         return f"worker {how}" + (f": {tail[-1]}" if tail else "")
 
 
-def _environment() -> dict[str, str]:
+def ready(workers: Collection[WorkerProcess]) -> list[WorkerProcess]:
+    """Waits until one of the workers has something to say, or has been silent for too long (it is
+    killed, and what it has to say is that it is over)."""
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            selector.register(worker, selectors.EVENT_READ, worker)
+        patience_s = min(worker.deadline_s for worker in workers) - time.monotonic()
+        heard = [key.data for key, _ in selector.select(max(0.0, patience_s))]
+    late = [w for w in workers if w not in heard and time.monotonic() >= w.deadline_s]
+    for worker in late:
+        worker.give_up()
+    return [*heard, *late]
+
+
+def environment() -> dict[str, str]:
     """The judge's own environment and module path, less what would configure pytest or Python."""
     kept = {
         k: v

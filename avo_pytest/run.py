@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from avo_pytest.assignment import Assignment
 from avo_pytest.harness import harness_hash
 from avo_pytest.job import Job
 from avo_pytest.journal import Journal, write_atomically
-from avo_pytest.process import WorkerProcess
-from avo_pytest.score import ArmRecord, Check, ConfigurationRecord, Record, Sample, Status
+from avo_pytest.process import Start, WorkerProcess, fresh
+from avo_pytest.score import (
+    ArmRecord,
+    Check,
+    ConfigurationRecord,
+    Record,
+    Replicate,
+    Sample,
+    Status,
+)
 
 Listener = Callable[..., None]
 ArmSpec = Mapping[str, Any]  # {"name", "role", "artifact"?} as a Job carries it
@@ -43,20 +52,26 @@ class Run:
     arm_records: list[ArmRecord] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
     late_checks: list[Check] = field(default_factory=list)
+    replicates: list[Replicate] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
-    blocks: dict[int, dict[str, Any]] = field(default_factory=dict)
+    blocks: list[Mapping[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     build_report: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failure: str = ""
+    policy: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    attempts: dict[str, Any] = field(default_factory=dict)
+    start: Start = fresh  # of its workers
 
     @staticmethod
     def begin(assignment: Assignment, listener: Listener) -> Run:
         """A new run with its own folder under `.avo/runs`."""
         created = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         name = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        home = _writable_home(assignment.request.root)
+        home = writable_home(assignment.request.root)
         return Run(
             assignment=assignment,
             listener=listener,
@@ -65,6 +80,11 @@ class Run:
             created=created,
             journal=Journal(home / "runs" / name),
         )
+
+    def go_on(self, name: str, created: str, journal: TextIO) -> None:
+        """Become a run that was killed."""
+        self.name, self.created = name, datetime.datetime.fromisoformat(created)
+        self.journal = Journal(self.home / "runs" / name, journal)
 
     @property
     def output_dtype(self) -> str:
@@ -85,35 +105,63 @@ class Run:
         """`done` of `total` steps of this phase."""
         self.listener("progress", done=done, total=total, text=text)
 
+    def estimate(self, done: int, total: int, text: str) -> None:
+        """The same where the text is what there is to see."""
+        self.listener("estimate", done=done, total=total, text=text)
+
+    def role(self, name: str) -> str | None:
+        """What an arm takes part as."""
+        return next((a["role"] for a in self.arms if a["name"] == name), None)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """A baseline that cannot run costs its column, not the run."""
+        self.absent[name] = reason
+        self.arms[:] = [a for a in self.arms if a["name"] != name]
+        self.arm_records[:] = [a for a in self.arm_records if a.name != name]
+
     @contextmanager
     def worker(self, arms: Sequence[ArmSpec], **work: Any) -> Iterator[WorkerProcess]:
-        """A fresh worker on a job for these arms; it is gone when the context ends."""
+        """A worker on a job for these arms; it is gone when the context ends."""
+        process = self.start_worker(arms, **work)
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def start_worker(
+        self, arms: Sequence[ArmSpec], *, device: str | None = None, **work: Any
+    ) -> WorkerProcess:
+        """The same for a caller who closes it himself."""
         assignment, request = self.assignment, self.assignment.request
         job = Job(
             problem=assignment.problem_ref,
             root=str(request.root),
-            device=assignment.device,
+            device=device or assignment.device,
             threads=assignment.threads,
             seed=timed_inputs_seed(assignment.seed),
             cache=str(self.home / "cache"),
             arms=tuple(arms),
             timeout_s=request.timeout_s,
             regime=request.regime,
+            judge=os.getpid(),
             **work,
         )
-        process = WorkerProcess(job, silence_s=SILENCE_S)
-        try:
-            yield process
-        finally:
-            process.close()
+        return WorkerProcess(job, silence_s=SILENCE_S, start=self.start)
 
-    def listen(self, worker: WorkerProcess) -> Iterator[Mapping[str, Any]]:
+    def listen(
+        self, worker: WorkerProcess, replicate: int | None = None
+    ) -> Iterator[Mapping[str, Any]]:
         """The worker's messages, journalled before anybody acts on them."""
         for message in worker.messages():
-            self.journal.append(message)
-            if message["kind"] == "environment":
-                self.environment = message["environment"]
+            self.log(message, replicate)
             yield message
+
+    def log(self, message: Mapping[str, Any], replicate: int | None = None) -> None:
+        """Journal a worker's message."""
+        told = {} if replicate is None else {"replicate": replicate}
+        self.journal.append({**message, **told})
+        if message["kind"] == "environment" and not self.environment:
+            self.environment = message["environment"]
 
     def record(self) -> Record:
         """Everything found so far as a value."""
@@ -138,8 +186,13 @@ class Run:
             ),
             build=self.build_report,
             checks=(*self.checks.values(), *self.late_checks),
+            replicates=tuple(self.replicates),
             samples=tuple(self.samples),
-            blocks=tuple(self.blocks[b] for b in sorted(self.blocks)),
+            blocks=tuple(self.blocks),
+            policy=self.policy,
+            calibration=self.calibration,
+            plan=self.plan,
+            attempts=self.attempts,
             absent=self.absent,
             notes=tuple(self.notes),
         )
@@ -173,7 +226,7 @@ def parse_check(raw: Mapping[str, Any]) -> Check:
     return Check(**{**raw, "status": Status(raw["status"])})
 
 
-def _writable_home(root: Path) -> Path:
+def writable_home(root: Path) -> Path:
     """`.avo` in the repository, or a temporary folder where that cannot be written."""
     home = root / ".avo"
     try:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
+
+from avo_pytest.strict_json import build, enum_of, list_of, loads
 
 SCHEMA = 1
 NO_INCUMBENT = "no incumbent"  # how the note of such a run begins
@@ -29,7 +32,8 @@ class Status(StrEnum):
 class Check:
     """One correctness check of one arm on one configuration. Errors are relative (see correctness).
 
-    `seed` replays the inputs; None for errors means that no comparison took place.
+    `seed` replays the inputs; None for errors means that no comparison took place. `replicate` is
+    the process that timed the configuration afterwards, None for a check of the correctness set.
     """
 
     configuration: str
@@ -42,6 +46,7 @@ class Check:
     limit_rms: float | None = None
     error_worst: float | None = None
     limit_worst: float | None = None
+    replicate: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -50,7 +55,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One timed and verified launch. `turn` counts balanced passes over the arms in a block.
+    """One timed and verified launch. `turn` counts balanced passes over the arms in a block; blocks
+    are counted within their replicate.
 
     `repeats`: how often the turn was measured again because a launch was disturbed; `disturbed`:
     why this launch still was, after all tries. `key` and the run's seed replay the inputs.
@@ -67,6 +73,36 @@ class Sample:
     repeats: int = 0
     disturbed: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
+    replicate: int = 0
+
+
+class Stage(StrEnum):
+    """What a replicate was started for. Only `confirm` replicates can promote."""
+
+    MEASURE = "measure"
+    SCREEN = "screen"
+    CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicate:
+    """One fresh process that timed all arms. Numbers count from 0 in order of start.
+
+    `loaded`: arms in the order in which they were loaded and allocated, drawn for this process.
+    `blocks`: planned; a screen may be stopped before. `status`: OK unless the process was lost.
+    """
+
+    number: int
+    stage: Stage
+    device: str
+    blocks: int
+    loaded: tuple[str, ...] = ()
+    started: str = ""  # ISO 8601, UTC
+    seconds: float = 0.0  # from start to end of the process
+    start_seconds: float = 0.0  # of these until the first block began
+    status: Status = Status.OK
+    reason: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)  # as this process found it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +146,14 @@ class Record:
     configurations: tuple[ConfigurationRecord, ...]
     build: Mapping[str, Any] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    replicates: tuple[Replicate, ...] = ()
     samples: tuple[Sample, ...] = ()
     blocks: tuple[Mapping[str, Any], ...] = ()
+    policy: Mapping[str, Any] = field(default_factory=dict)  # in force; with `plan`, fixed before
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # the first sample was taken
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    attempts: Mapping[str, Any] = field(default_factory=dict)  # earlier ones of the same artifact
+    derived: Mapping[str, Any] = field(default_factory=dict)  # what pure functions made of the rest
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -120,29 +162,36 @@ class Record:
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @staticmethod
-    def from_json(text: str) -> Record:
-        """Parse. Raises ValueError naming a key that is missing or unknown, or a newer schema."""
-        raw = json.loads(text)
+    def from_json(text: str | bytes) -> Record:
+        """Parse. Raises ValueError naming what is missing, unknown, of another type or newer."""
+        raw = loads(text)
         if not isinstance(raw, dict):
             raise ValueError("a record is a JSON object")
         if raw.get("schema") != SCHEMA:
             raise ValueError(f"record schema {raw.get('schema')!r}: this version reads {SCHEMA}")
-        record: Record = _build(
-            Record,
-            raw,
-            arms=tuple(_build(ArmRecord, a) for a in raw["arms"]),
-            configurations=tuple(_build(ConfigurationRecord, c) for c in raw["configurations"]),
-            checks=tuple(_build(Check, c, status=Status(c["status"])) for c in raw["checks"]),
-            samples=tuple(_build(Sample, s) for s in raw["samples"]),
-            blocks=tuple(raw["blocks"]),
-            notes=tuple(raw["notes"]),
-        )
+        parts = {name: tuple(map(of, list_of(raw, name, dict))) for name, of in _PARTS.items()}
+        notes = tuple(list_of(raw, "notes", str))
+        record: Record = build(Record, raw, **parts, notes=notes)
         return record
 
 
-def _build(cls: type[Any], raw: Mapping[str, Any], **parsed: Any) -> Any:
-    expected = {f.name for f in fields(cls)}
-    if raw.keys() != expected:
-        odd = sorted(raw.keys() ^ expected)
-        raise ValueError(f"{cls.__name__}: missing or unknown keys {', '.join(odd)}")
-    return cls(**{**raw, **parsed})
+def _check(raw: Mapping[str, Any]) -> Any:
+    return build(Check, raw, status=enum_of(Status, raw.get("status")))
+
+
+def _replicate(raw: Mapping[str, Any]) -> Any:
+    parsed = {
+        "stage": enum_of(Stage, raw.get("stage")),
+        "status": enum_of(Status, raw.get("status")),
+    }
+    return build(Replicate, raw, **parsed)
+
+
+_PARTS: Mapping[str, Callable[[Any], Any]] = {
+    "arms": partial(build, ArmRecord),
+    "configurations": partial(build, ConfigurationRecord),
+    "checks": _check,
+    "replicates": _replicate,
+    "samples": partial(build, Sample),
+    "blocks": dict,
+}

@@ -144,7 +144,14 @@ class Session:
         from avo_pytest.report.terminal import scoreboard
 
         return "\n".join(
-            scoreboard(record, summary, width=width, color=color, saved=self._saved(kernel))
+            scoreboard(
+                record,
+                summary,
+                width=width,
+                color=color,
+                saved=self._saved(kernel),
+                candidate=self.options.candidate,
+            )
             for kernel, (record, summary) in self._results.items()
         )
 
@@ -169,11 +176,12 @@ class Session:
 
     def _scored_status(self, status: int) -> int:
         """A scoring run may pass only with a score, and may want its verdict as exit code."""
-        from avo_pytest.report.outcome import Outcome, outcome
+        from avo_pytest.report.outcome import Outcome, exit_code, outcome
 
         found = [outcome(*result) for result in self._results.values()] or [Outcome.UNMEASURED]
         if self.options.exit_verdict:
-            return found[0].value
+            codes = [exit_code(*result) for result in self._results.values()]
+            return codes[0] if codes else Outcome.UNMEASURED.value
         lost = any(judge.lost for judge in self.judges.values())
         kept = found[0] is Outcome.MEASURED and not lost
         return status if kept else pytest.ExitCode.TESTS_FAILED
@@ -199,6 +207,7 @@ class Session:
             kernel=kernel,
             target=o.target,
             device=o.device,
+            devices=o.devices,
             candidate=o.candidate,
             incumbent=o.incumbent,
             set=o.set,
@@ -269,6 +278,8 @@ def _effective(asked: Options) -> Options:
         return asked
     return replace(
         asked,
+        mode="measure",
+        devices=(),
         incumbent=asked.incumbent or "none",
         baselines=() if asked.baselines is None else asked.baselines,
         blocks=asked.blocks or PLAIN_BLOCKS,

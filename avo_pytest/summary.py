@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from avo_pytest.score import Check, Record, Sample
+from avo_pytest.evidence import gather, paired
+from avo_pytest.score import Check, Record, Sample, Stage
 from avo_pytest.statistics import Array, bootstrap_interval, process_value
 
 Ratio = tuple[float, float, float]
+Place = tuple[int, int]  # replicate, block
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +58,34 @@ class Summary:
 
 def block_times(
     samples: Sequence[Sample], configuration: str, arm: str
-) -> dict[int, dict[int, float]]:
-    """block → turn → milliseconds of one arm on one configuration."""
-    times: dict[int, dict[int, float]] = {}
+) -> dict[Place, dict[int, float]]:
+    """(replicate, block) → turn → milliseconds of one arm on one configuration."""
+    times: dict[Place, dict[int, float]] = {}
     for s in samples:
         if s.configuration == configuration and s.arm == arm:
-            times.setdefault(s.block, {})[s.turn] = s.ms
+            times.setdefault((s.replicate, s.block), {})[s.turn] = s.ms
     return times
 
 
 def paired_log_ratios(
     samples: Sequence[Sample], configuration: str, a: str, b: str
-) -> dict[int, float]:
-    """block → mean over turns of ln t_b − ln t_a: positive where `a` is faster.
+) -> dict[Place, float]:
+    """(replicate, block) → mean over turns of ln t_b − ln t_a: positive where `a` is faster.
 
     Only turns in which both arms have a sample count: what is paired is paired in time.
     """
-    times_a, times_b = (block_times(samples, configuration, arm) for arm in (a, b))
-    ratios = {}
-    for block in sorted(times_a.keys() & times_b.keys()):
-        turns = times_a[block].keys() & times_b[block].keys()
-        if turns:
-            logs = [math.log(times_b[block][t] / times_a[block][t]) for t in turns]
-            ratios[block] = sum(logs) / len(logs)
-    return ratios
+    taken = [s for s in samples if s.configuration == configuration and s.arm in (a, b)]
+    launches = gather(taken, [configuration], [a, b])
+    ratios = zip(launches.rows, paired(launches, a, b)[:, 0], strict=True)
+    return {place: float(d) for place, d in ratios if not math.isnan(d)}
 
 
 def summarise(record: Record) -> Summary:
-    """Derive the scoreboard of a record. Pure: the same record gives the same figures."""
+    """Derive the scoreboard of a record. Pure: the same record gives the same figures.
+
+    Where a candidate was confirmed its screen is left out: it was stopped when it looked good.
+    """
+    record = replace(record, samples=_scored(record))
     candidate = next((a.name for a in record.arms if a.role == "candidate"), "candidate")
     others = [a.name for a in record.arms if a.name != candidate]
     checks = [c for c in record.checks if c.arm == candidate]
@@ -100,6 +102,13 @@ def summarise(record: Record) -> Summary:
     overall = _group(record, [r.configuration for r in rows], candidate, others) if scored else None
     first = f"{failures[0].configuration}: {failures[0].reason}" if failures else ""
     return Summary(rows, groups, overall, len(checks) - len(failures), len(checks), first)
+
+
+def _scored(record: Record) -> tuple[Sample, ...]:
+    confirm = {r.number for r in record.replicates if r.stage is Stage.CONFIRM}
+    if not confirm:
+        return record.samples
+    return tuple(s for s in record.samples if s.replicate in confirm)
 
 
 def _row(

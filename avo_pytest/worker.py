@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from avo_pytest import confine, correctness, timing, verification
-from avo_pytest.devices import Arm, ArmFailed, Device
+from avo_pytest.devices import Arm, ArmFailed, Device, scenarios
 from avo_pytest.job import Job
 from avo_pytest.loading import load_problem
 from avo_pytest.problem import Configuration, Problem
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def open_device(job: Job) -> Device:
-    """The device a job names: cpu, cuda:N."""
+    """The device a job names: cpu, cuda:N, simulated[:scenario]."""
     seed = bytes.fromhex(job.seed)
     if job.device == "cpu":
         from avo_pytest.devices.cpu import CpuDevice
@@ -84,9 +84,15 @@ def open_device(job: Job) -> Device:
             seed=seed,
             cache=Path(job.cache),
         )
+    if job.device.partition(":")[0] == scenarios.DEVICE:
+        from avo_pytest.devices.simulated import SimulatedDevice
+
+        scenario = scenarios.load(job.device, Path(job.root))
+        return SimulatedDevice(scenario, seed=seed, replicate=job.replicate)
     from avo_pytest.devices.cuda import CudaDevice
 
-    return CudaDevice(index=int(job.device.partition(":")[2] or 0), seed=seed)
+    index = int(job.device.partition(":")[2] or 0)
+    return CudaDevice(index=index, seed=seed, judge=job.judge)
 
 
 def _run(job: Job, emit: _Emitter) -> None:
@@ -192,9 +198,14 @@ def _measure(
     job: Job, problem: Problem, device: Device, arms: Sequence[Arm], emit: _Emitter
 ) -> None:
     benches: list[verification.Bench] = []
+    configurations = [_configuration(raw) for raw in job.throughput]
+    if job.shuffle:  # which arm lies where in memory is drawn anew in each process
+        order = random.Random()
+        arms = order.sample(list(arms), len(arms))
+        order.shuffle(configurations)
+    emit({"kind": "loading", "arms": [arm.name for arm in arms]})
     try:
-        for raw in job.throughput:
-            configuration = _configuration(raw)
+        for configuration in configurations:
             emit({"kind": "staging", "configuration": configuration.name})
             bench, verdicts = verification.stage(
                 device, problem, configuration, arms, timeout_s=job.timeout_s, regime=job.regime

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avo_pytest.calibration import Calibration
 
 EXAMPLES = """\
 examples:
@@ -71,12 +74,14 @@ def examine(root: Path) -> Iterator[Finding]:
     """All findings, the most basic first."""
     yield _python()
     yield _compiler()
+    yield from _cpu(root)
     yield _git()
     yield _cuda_packages()
     yield from _gpu()
     yield _sandbox()
     yield _torch()
     yield from _kernels(root)
+    yield from _calibrations(root)
 
 
 def _python() -> Finding:
@@ -93,6 +98,25 @@ def _compiler() -> Finding:
     except native.NoCompiler as error:
         fix = "xcode-select --install" if sys.platform == "darwin" else "apt-get install g++"
         return Finding("C++ compiler", str(error), False, fix, needed=True)
+
+
+def _cpu(root: Path) -> Iterator[Finding]:
+    """What all cores can do at most, by unit: kernels take the fastest that the machine has."""
+    from avo_pytest.devices import native
+    from avo_pytest.devices.cpu import ceilings
+    from avo_pytest.devices.disturbance import available_cpus
+
+    cpus = available_cpus()
+    try:
+        rates = ceilings(native.Trusted(root / ".avo" / "cache", 1), cpus)
+    except native.NoCompiler:
+        return  # a finding already
+    except OSError as error:
+        yield Finding("CPU ceiling", f"not measured: {error}", False)
+        return
+    fastest = max(rates, key=lambda unit: rates[unit])
+    told = ", ".join(f"{unit} {1e3 * rate:.0f} GFLOPS" for unit, rate in rates.items())
+    yield Finding("CPU ceiling", f"{len(cpus)} cores: {told}; fastest: {fastest}")
 
 
 def _git() -> Finding:
@@ -170,6 +194,47 @@ def _baselines(root: Path, kernel: str) -> Iterator[Finding]:
             f"on {baseline.device}" + (f": {reason}" if reason else ""),
             not reason,
         )
+
+
+def _calibrations(root: Path) -> Iterator[Finding]:
+    """The newest of each kernel, target and set, with its age."""
+    from avo_pytest.calibration import Calibration
+    from avo_pytest.calibrations import stored
+
+    seen: set[tuple[str, str, str]] = set()
+    for path, found in stored(root / ".avo"):
+        if not isinstance(found, Calibration):
+            yield Finding("calibration", f"{path.name}: {found}", False, f"rm {path}")
+            continue
+        held = found.conditions
+        place = (held.kernel, held.target, held.set)
+        if place not in seen:
+            seen.add(place)
+            yield _calibration(found, root)
+    if not seen:
+        yield Finding("calibration", "none, so that nothing is promoted", False, "avo calibrate")
+
+
+def _calibration(found: Calibration, root: Path) -> Finding:
+    import datetime
+
+    from avo_pytest.policy import PolicyError, load
+
+    held = found.conditions
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(found.created)
+    days = age.total_seconds() / 86400
+    try:
+        allowed = load(root, "cpu" if held.target == "cpu" else "cuda").calibration_days
+    except PolicyError as error:
+        return Finding("policy", str(error), False)
+    renew = f"avo calibrate {held.kernel} --target {held.target} --set {held.set}"
+    return Finding(
+        "calibration",
+        f"{held.kernel}/{held.target}, set {held.set}: {days:.1f} days old, {held.device}, "
+        f"process sd {found.process_sd:.3%}",
+        days <= allowed,
+        "" if days <= allowed else renew,
+    )
 
 
 def _version(package: str) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from cuda.bindings import driver
 
+from avo_pytest import sandbox
 from avo_pytest.artifact import load_artifact
 from avo_pytest.devices import Arm, ArmFailed
 from avo_pytest.devices.cuda_clock import LaunchClock
@@ -30,14 +31,15 @@ PACKAGES = ("cuda-bindings", "cuda-core", "nvidia-cuda-nvrtc")
 
 
 class CudaDevice:
-    """See `devices.Device`. `seed` (secret) decides the contents of all timed inputs."""
+    """See `devices.Device`. `seed` (secret) decides the contents of all timed inputs; what descends
+    from the process `judge` is no stranger on the GPU."""
 
     kind: DeviceKind = "cuda"
 
-    def __init__(self, index: int = 0, *, seed: bytes) -> None:
+    def __init__(self, index: int = 0, *, seed: bytes, judge: int = 0) -> None:
         call(driver.cuInit(0))
         self._uuid = device_uuid(index)
-        self._nvml = Nvml(self._uuid)
+        self._nvml = Nvml(self._uuid, family=judge)
         strangers = self._nvml.pids()
         context = Context(index)
         self._nvml.claim(strangers)
@@ -67,7 +69,8 @@ class CudaDevice:
             **(side.versions() if side is not None else {"torch": None}),
             "memory_guard": self._gpu.memory.guard,
             "nvml": self._nvml.absent or "ok",
-            "isolation": "device-only",
+            "isolation": "none" if sandbox.level()[0] == "none" else "device-only",
+            "isolation_reason": sandbox.level()[1],  # of the compiler, where alone code runs here
         }
 
     def stage(

@@ -24,10 +24,14 @@ _THROTTLE = {
 
 
 class Nvml:
-    """One GPU by UUID; `absent` says why there are no readings."""
+    """One GPU by UUID; `absent` says why there are no readings.
 
-    def __init__(self, uuid: str) -> None:
+    `family`: a process whose descendants are ours too, as the judge's other replicates are.
+    """
+
+    def __init__(self, uuid: str, family: int = 0) -> None:
         self._handle: Any = None
+        self._family = family or os.getpid()
         self._own = {os.getpid()}
         self.absent = ""
         try:
@@ -84,9 +88,9 @@ class Nvml:
             self._own |= new
 
     def foreign(self) -> list[int]:
-        """Processes on this GPU that are neither we nor started by us."""
+        """Processes on this GPU that are neither we nor started by us or our judge."""
         strangers = self.pids() - self._own
-        return sorted(strangers - descendants(os.getpid())) if strangers else []
+        return sorted(strangers - descendants(self._family)) if strangers else []
 
     def _read(self, function: str, *arguments: Any) -> Any:
         if self._handle is None:

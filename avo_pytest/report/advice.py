@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from avo_pytest.report.outcome import Outcome, first_failure, outcome
+from avo_pytest.report.outcome import Outcome, first_failure, interrupted, outcome, verdict
 from avo_pytest.score import NO_INCUMBENT, Record, Status
 from avo_pytest.summary import Summary
 
 
-def advice(record: Record, summary: Summary, saved: Path | None) -> list[str]:
-    """One sentence a step, the most urgent first."""
+def advice(
+    record: Record, summary: Summary, saved: Path | None, candidate: str | None = None
+) -> list[str]:
+    """One sentence a step, the most urgent first. `candidate` is what --avo-candidate named."""
     found = outcome(record, summary)
     if found is Outcome.INCORRECT:
-        steps = [_mend(record)]
+        steps = [_mend(record, candidate)]
+    elif interrupted(record) and record.mode == "confirm":
+        steps = ["The same command takes it up again; finished replicates of a confirm are kept."]
+    elif verdict(record):
+        steps = [r["advice"] for r in verdict(record)["reasons"] if r["advice"]]
+        steps = [_sentence(step) for step in dict.fromkeys(steps)]
     elif found is Outcome.UNMEASURED:
         steps = ["The run is incomplete: see above, then run it again."]
     elif record.subset:
@@ -28,10 +36,15 @@ def advice(record: Record, summary: Summary, saved: Path | None) -> list[str]:
     return steps
 
 
-def _mend(record: Record) -> str:
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _mend(record: Record, candidate: str | None) -> str:
     failed = first_failure(record)
     assert failed is not None
-    where = f"kernels/{record.kernel}/{record.target}"
+    where = candidate or f"kernels/{record.kernel}/{record.target}"
+    judged = f" --avo-candidate {shlex.quote(candidate)}" if candidate else ""
     if failed.status is Status.BUILD_ERROR:
         return (
             f"Mend {where}; `avo build --kernel {record.kernel} --target {record.target}` "
@@ -39,7 +52,8 @@ def _mend(record: Record) -> str:
         )
     return (
         f"Mend {where}, then replay this check: pytest --avo-score --avo-kernel {record.kernel} "
-        f"--avo-target {record.target} --avo-seed {record.seed} -k '[{failed.configuration}]'"
+        f"--avo-target {record.target}{judged} --avo-seed {record.seed} "
+        f"-k '[{failed.configuration}]'"
     )
 
 

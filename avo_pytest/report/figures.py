@@ -43,6 +43,11 @@ def spread(value: float, low: float, high: float) -> str:
     return f"±{100 * max(high - value, value - low) / value:.1f}%"
 
 
+def percent(log_ratio: float) -> str:
+    """A gain: `+0.42 %` for the log ratio of 1.0042."""
+    return f"{100 * math.expm1(log_ratio):+.2f} %"
+
+
 def ratio(value: Ratio, digits: int) -> str:
     """`1.62x ±0.4%`: above 1 the candidate is faster."""
     return f"{value[0]:.{digits}f}x {spread(*value)}".rstrip()

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
-from avo_pytest.report.figures import arm_order, throughput
+from avo_pytest.report.figures import arm_order, percent, throughput
 from avo_pytest.score import Check, Record, Status
 from avo_pytest.summary import GroupRow, Summary
 
@@ -13,8 +15,18 @@ MAX_REASON = 160
 INTERRUPTED = "interrupted"  # the note of a run that was ended by hand
 
 
+EXIT_CODES = {
+    "PROMOTE": 0,
+    "REJECT": 10,
+    "INCONCLUSIVE": 11,
+    "INCORRECT": 12,
+    "INVALID": 13,
+    "NO-CHANGE": 14,
+}
+
+
 class Outcome(Enum):
-    """What a run found. The value is the exit code of `--avo-exit-verdict`."""
+    """What a run found. The value is the exit code of `--avo-exit-verdict` of a measurement."""
 
     MEASURED = 11  # correct and timed; a measurement decides nothing
     INCORRECT = 12
@@ -28,8 +40,21 @@ def outcome(record: Record, summary: Summary) -> Outcome:
         judged = failed.arm == "candidate" and failed.status is not Status.INVALID
         return Outcome.INCORRECT if judged else Outcome.UNMEASURED
     timed = all(row.status == "ok" for row in summary.rows)
-    complete = timed if record.subset else summary.overall is not None
+    lost = any(replicate.status is not Status.OK for replicate in record.replicates)
+    complete = (timed if record.subset else summary.overall is not None) and not lost
     return Outcome.MEASURED if complete and not interrupted(record) else Outcome.UNMEASURED
+
+
+def exit_code(record: Record, summary: Summary) -> int:
+    """Of `--avo-exit-verdict`: the verdict's where there is one, else what was found."""
+    found = verdict(record)
+    return EXIT_CODES[found["kind"]] if found else outcome(record, summary).value
+
+
+def verdict(record: Record) -> Mapping[str, Any]:
+    """What was decided, as plain JSON; empty for a measurement."""
+    found: Mapping[str, Any] = record.derived.get("verdict", {})
+    return found
 
 
 def interrupted(record: Record) -> bool:
@@ -49,10 +74,23 @@ def last_line(record: Record, summary: Summary) -> str:
     parts = [
         f"AVO score {record.kernel}/{record.target}: {_score(record, summary, mean)}",
         *(_ratios(record, mean) if mean else ()),
+        *_decided(verdict(record)),
         f"correct {summary.correct}/{summary.checked}",
         f"run {record.run}",
     ]
     return " · ".join(parts)
+
+
+def _decided(found: Mapping[str, Any]) -> list[str]:
+    """`verdict PROMOTE +0.42 % (>= +0.31 %)`: the confirm's estimate and the bound that decided."""
+    if not found:
+        return []
+    text = f"verdict {found['kind']}"
+    if found["gain"] is not None:
+        rejected = found["kind"] == "REJECT"
+        bound = f"<= {percent(found['upper'])}" if rejected else f">= {percent(found['lower'])}"
+        text += f" {percent(found['gain'])} ({bound})"
+    return [text]
 
 
 def _score(record: Record, summary: Summary, mean: GroupRow | None) -> str:

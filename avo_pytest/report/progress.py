@@ -30,8 +30,8 @@ class Progress:
         self._begun_at = time.monotonic()
 
     def due(self, event: str) -> bool:
-        """Stages and notes are always shown, progress now and then."""
-        if event != "progress":
+        """Stages and notes are always shown, progress and estimates now and then."""
+        if event not in ("progress", "estimate"):
             return True
         now = time.monotonic()
         if not self._interactive:
@@ -69,7 +69,7 @@ class Progress:
             room = max(10, bar.console.width - BAR_WIDTH - FIGURES_WIDTH)
             bar.update(
                 bar.task_ids[0],
-                description=self._stage[:room],
+                description=(text if event == "estimate" else self._stage)[:room],
                 completed=done,
                 total=total or None,
             )

@@ -17,6 +17,7 @@ from rich.text import Text
 from avo_pytest.report.advice import advice
 from avo_pytest.report.figures import Unit, arm_order, ratio, spread, throughput
 from avo_pytest.report.outcome import describe, first_failure, interrupted, one_line
+from avo_pytest.report.verdict import INDENT, verdict_lines
 from avo_pytest.score import ArmRecord, Check, Record
 from avo_pytest.summary import GroupRow, Row, Summary
 
@@ -25,6 +26,7 @@ MAX_FAILURES, MAX_LOG = 10, 30
 SHORT, LABEL = 24, 11
 SUBSET = "SUBSET: not the whole set, so no geometric mean and never promotable"
 STOPPED = "INTERRUPTED: what was timed before, so no geometric mean and never promotable"
+UNSEEN = "INTERRUPTED: no figures, for a confirm is not looked at before its end"
 
 
 def scoreboard(
@@ -34,19 +36,23 @@ def scoreboard(
     width: int | None = None,
     color: bool = False,
     saved: Path | None = None,
+    candidate: str | None = None,
 ) -> str:
-    """Everything but the last line. `width` None means that lines may be as long as they need."""
+    """Everything but the last line. `width` None means that lines may be as long as they need;
+    `candidate` is what was given as --avo-candidate."""
     columns = width or UNLIMITED
     if interrupted(record):
         summary = replace(summary, groups={}, overall=None)
+    steps = advice(record, summary, saved, candidate)
     blocks = [
         _header(record, columns),
         _wrap(SUBSET, columns) if record.subset else "",
-        _wrap(STOPPED, columns) if interrupted(record) else "",
+        _wrap(UNSEEN if _unseen(record) else STOPPED, columns) if interrupted(record) else "",
         _failures(record, columns),
         _figures(record, summary, columns, color),
         _remarks(record, columns),
-        "\n".join(_wrap(f"- {step}", columns, "  ") for step in advice(record, summary, saved)),
+        "\n".join(_wrap(line, columns, " " * INDENT) for line in verdict_lines(record)),
+        "\n".join(_wrap(f"- {step}", columns, "  ") for step in steps),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -105,7 +111,7 @@ def _failures(record: Record, columns: int) -> str:
 
 def _figures(record: Record, summary: Summary, columns: int, color: bool) -> str:
     timed = [row for row in summary.rows if row.status == "ok"]
-    if not timed or first_failure(record) is not None:
+    if not timed or first_failure(record) is not None or _unseen(record):
         return ""
     unit, arms = throughput(record, summary), arm_order(record)
     table = _table(timed, summary, unit, arms)
@@ -122,6 +128,11 @@ def _figures(record: Record, summary: Summary, columns: int, color: bool) -> str
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+
+
+def _unseen(record: Record) -> bool:
+    """Whether it is a confirm that can still go on."""
+    return interrupted(record) and record.mode == "confirm"
 
 
 def _table(rows: list[Row], summary: Summary, unit: Unit, arms: list[ArmRecord]) -> Table:

@@ -32,7 +32,7 @@ def test_without_a_command_it_teaches():
     assert "examples:" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["score", "build", "doctor", "new"])
+@pytest.mark.parametrize("command", ["score", "calibrate", "build", "doctor", "new"])
 def test_help_has_examples(command):
     done = avo(command, "--help")
     assert done.returncode == 0

@@ -60,6 +60,7 @@ def test_wheel_holds_the_judge_and_nothing_else(wheel):
         "devices/trusted.cu",
         "devices/native/trusted.cpp",
         "devices/native/child.cpp",
+        "devices/native/team.h",
     ):
         assert f"avo_pytest/{needed}" in names
     assert not [name for name in names if "__pycache__" in name]

@@ -50,7 +50,9 @@ def test_an_empty_list_of_baselines_in_the_table_means_none(tmp_path):
     ("name", "text", "flag", "allowed"),
     [
         ("target", "sm70", "--avo-target", "auto, cpu, sm80, sm90, sm100"),
-        ("mode", "guess", "--avo-mode", "measure"),
+        ("mode", "guess", "--avo-mode", "measure, screen, confirm"),
+        ("mode", "calibrate", "--avo-mode", "measure, screen, confirm"),
+        ("devices", "cuda:0,", "--avo-devices", "separated by commas"),
         ("regime", "hot", "--avo-regime", "refreshed, sustained"),
         ("timeout", "soon", "--avo-timeout", "seconds"),
         ("blocks", "0", "--avo-blocks", "1 or more"),

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from avo_pytest.report.outcome import Outcome, last_line, outcome
+from avo_pytest.report.outcome import Outcome, exit_code, last_line, outcome
 from avo_pytest.report.terminal import scoreboard
 from avo_pytest.score import (
     ArmRecord,
     Check,
     ConfigurationRecord,
     Record,
+    Replicate,
     Sample,
+    Stage,
     Status,
 )
 from avo_pytest.summary import summarise
@@ -256,3 +258,91 @@ def test_without_an_incumbent_the_advice_names_the_option():
 def test_where_nothing_ran_no_isolation_is_claimed():
     record = replace(incorrect(), environment={}, samples=(), isolation="none")
     assert "isolation" not in scoreboard(record, summarise(record))
+
+
+PROMOTED = {
+    "kind": "PROMOTE",
+    "reasons": [{"rule": "confirm", "text": "0.42 % faster", "advice": "land it"}],
+    "gain": 0.0042,
+    "lower": 0.0031,
+    "upper": 0.0053,
+    "p_value": 0.0004,
+    "sign_flip_p": 0.0039,
+    "replicates": 8,
+    "guards": {"throttled": 0.25, "null twin": -0.0002},
+}
+
+
+def decided(**changes) -> Record:
+    return a_record(
+        mode="confirm",
+        derived={"verdict": {**PROMOTED, **changes}},
+        policy={"alpha_confirm": 0.005},
+        plan={"replicates": 8, "blocks": 4, "screen_blocks": 24, "reason": "the policy says so"},
+        attempts={
+            "confirms": 2, "invalid": 1, "all_confirms": 9, "expected_false_promotions": 0.05,
+        },
+    )  # fmt: skip
+
+
+def test_a_verdict_is_told_with_figures_guards_and_attempts():
+    text = text_of(decided())
+    assert re.search(r"^PROMOTE +0\.42 % faster$", text, re.M)
+    assert "+0.42 %, from +0.31 % to +0.53 % (one-sided bounds at 99.5 %); p = 0.0004" in text
+    assert "throttled 25.0% · null twin -0.02 %" in text
+    assert "2 earlier confirms of this artifact (1 INVALID), 9 of this kernel and target" in text
+    assert "0.05 false promotions" in text
+    assert "- Land it." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "verdict PROMOTE +0.42 % (>= +0.31 %) · correct"),
+        (
+            {"kind": "REJECT", "gain": -0.01, "upper": -0.005},
+            "verdict REJECT -1.00 % (<= -0.50 %) ·",
+        ),
+        ({"kind": "NO-CHANGE", "gain": None}, "verdict NO-CHANGE · correct"),
+    ],
+)
+def test_the_verdict_on_the_last_line(changes, words):
+    assert words in line_of(decided(**changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("PROMOTE", 0), ("REJECT", 10), ("INCONCLUSIVE", 11), ("INCORRECT", 12), ("INVALID", 13),
+        ("NO-CHANGE", 14),
+    ],
+)  # fmt: skip
+def test_each_verdict_has_its_exit_code(kind, code):
+    record = decided(kind=kind)
+    assert exit_code(record, summarise(record)) == code
+
+
+def test_a_measurement_keeps_its_exit_codes():
+    for record in (a_record(), incorrect(), a_record(samples=())):
+        found = outcome(record, summarise(record))
+        assert exit_code(record, summarise(record)) == found.value
+
+
+def test_an_interrupted_confirm_shows_nothing_that_was_measured():
+    record = replace(decided(), notes=("interrupted",))
+    text = text_of(record)
+    assert "finished replicates of a confirm are kept" in text
+    assert not re.search(r"[\d.]+x|GFLOPS|0\.42", text)
+
+
+def test_a_lost_replicate_is_no_score():
+    lost = Replicate(number=0, stage=Stage.CONFIRM, device="cpu", blocks=4, status=Status.CRASHED)
+    record = replace(decided(kind="INVALID"), replicates=(lost,))
+    record = replace(record, samples=tuple(replace(s, replicate=0) for s in record.samples))
+    assert outcome(record, summarise(record)) is Outcome.UNMEASURED
+
+
+def test_the_replay_names_the_candidate_that_was_judged():
+    text = text_of(incorrect(), candidate="../a folder")
+    assert "Mend ../a folder, then replay" in text
+    assert "--avo-candidate '../a folder' --avo-seed 42 -k '[s77]'" in text

@@ -63,7 +63,7 @@ $(VENV)/installed: pyproject.toml requirements/cpu.txt requirements/gpu.txt | co
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(PIP) --constraint $(LOCK) --editable '.[dev]'
+	@$(PIP) --constraint $(LOCK) --editable '.[dev,report]'
 	@touch $@
 
 # Without torch its baselines are missing and everything else works, so a failure here is no error.

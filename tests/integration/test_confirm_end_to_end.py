@@ -83,11 +83,15 @@ def test_a_gain_is_promoted_by_fresh_processes_as_planned(repository):
     helper.script(repository, gain=0.02)
     done = confirm(repository)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(
-        r"geomean · 1\.02\dx incumbent · verdict PROMOTE \+2\.\d\d % \(>= \+\d\.\d\d %\)"
-        r" · correct (\d+)/\1 · run \d{8}-\d{6}-[0-9a-f]{6}$",
+    found = re.search(
+        r"geomean · (\d\.\d{3})x incumbent · verdict PROMOTE \+(\d\.\d\d) % \(>= \+(\d\.\d\d) %\)"
+        r" · correct (\d+)/\4 · run \d{8}-\d{6}-[0-9a-f]{6}$",
         done.stdout.rstrip(),
     )
+    assert found, done.stdout
+    ratio, gain, at_least = map(float, found.groups()[:3])
+    assert (ratio, gain) == (pytest.approx(1.02, abs=0.004), pytest.approx(2, abs=0.4))
+    assert 1 < at_least < gain
     record = record_of(repository)
     stages = [r.stage for r in record.replicates]
     assert stages[0] is Stage.SCREEN and stages.count(Stage.CONFIRM) == PLANNED

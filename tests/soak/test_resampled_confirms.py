@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Ten thousand confirms of no change, drawn from the processes of a real calibration.
+
+    AVO_RECORDS='.avo/runs/*/record.json' pytest -m soak -s tests/soak/test_resampled_confirms.py
+
+takes records of `avo calibrate` (together 64 processes or more), draws the processes of each
+confirm with replacement, and lets the real `decide` speak. Prints the share that it promotes with
+its upper confidence limit, and how far the p-values are from uniform.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import beta, kstest
+
+from avo_pytest.calibration import calibrate, plan, to_dict
+from avo_pytest.policy import Policy
+from avo_pytest.policy import from_dict as policy_of
+from avo_pytest.promotion import decide
+from avo_pytest.score import Record, Replicate, Sample
+
+CONFIRMS = 10_000
+REPLICATES = 16
+
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif("AVO_RECORDS" not in os.environ, reason="needs records of a GPU"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process left behind."""
+
+    replicate: Replicate
+    samples: Sequence[Sample]
+    blocks: Sequence[Any]
+
+    def numbered(self, number: int) -> Process:
+        return Process(
+            replace(self.replicate, number=number),
+            [replace(s, replicate=number) for s in self.samples],
+            [{**b, "replicate": number} for b in self.blocks],
+        )
+
+
+def processes(record: Record) -> list[Process]:
+    return [
+        Process(
+            r,
+            [s for s in record.samples if s.replicate == r.number],
+            [b for b in record.blocks if b["replicate"] == r.number],
+        )
+        for r in record.replicates
+    ]
+
+
+def template(record: Record, policy: Policy) -> Record:
+    """A confirm of another artifact on the same device, without its samples."""
+    arms = tuple(replace(a, artifact="other") if a.role == "candidate" else a for a in record.arms)
+    checks = [replace(c, replicate=None) for c in record.checks if c.replicate in (None, 0)]
+    late = [c for c in record.checks if c.replicate == 0]
+    every = [replace(c, replicate=n) for n in range(REPLICATES) for c in late]
+    return replace(
+        record, mode="confirm", arms=arms, checks=(*checks, *every), policy=asdict(policy),
+        attempts={"artifact": "other", "confirms": 0, "invalid": 0, "all_confirms": 0},
+    )  # fmt: skip
+
+
+def confirmed(template: Record, chosen: Sequence[Process]) -> Record:
+    held = [p.numbered(number) for number, p in enumerate(chosen)]
+    return replace(
+        template,
+        replicates=tuple(p.replicate for p in held),
+        samples=tuple(s for p in held for s in p.samples),
+        blocks=tuple(b for p in held for b in p.blocks),
+    )
+
+
+def test_confirms_of_no_change_are_not_promoted() -> None:
+    paths = sorted(glob.glob(os.environ["AVO_RECORDS"]))  # noqa: PTH207 - an absolute pattern
+    records = [Record.from_json(Path(path).read_text()) for path in paths]
+    records = [r for r in records if r.mode == "calibrate"]
+    pool = [p for record in records for p in processes(record)]
+    assert len(pool) >= 64
+    rules = replace(policy_of(records[0].policy), screen_blocks=0, replicates=REPLICATES)
+    found = calibrate(records[0])
+    base = replace(template(records[0], rules), calibration=to_dict(found), plan=plan(rules, found))
+    generator = random.Random(0)
+    kinds: Counter[str] = Counter()
+    p_values = []
+    reasons: Counter[str] = Counter()
+    for _ in range(CONFIRMS):
+        verdict = decide(confirmed(base, generator.choices(pool, k=REPLICATES)), rules)
+        kinds[verdict.kind] += 1
+        reasons.update({f"{verdict.kind}: {r.rule}": 1 for r in verdict.reasons})
+        if verdict.p_value is not None:
+            p_values.append(verdict.p_value)
+    promoted = kinds["PROMOTE"]
+    upper = float(beta.ppf(0.95, promoted + 1, CONFIRMS - promoted))
+    print(f"{len(pool)} processes of {len(records)} calibrations; {CONFIRMS} confirms: {kinds}")
+    print(f"promoted {promoted / CONFIRMS:.3%}, upper 95 % limit {upper:.3%}; {reasons}")
+    print(f"p-values at min_gain: quartiles {np.quantile(p_values, [0, 0.25, 0.5, 0.75])}")
+    assert upper <= rules.alpha_confirm
+    uniform = _p_values_of_nothing(records, generator)
+    distance = kstest(uniform, "uniform").statistic
+    print(f"p-values at a gain of 0 on centred values: Kolmogorov distance {distance:.3f}")
+    assert distance < 0.05
+
+
+def _p_values_of_nothing(records: Sequence[Record], generator: random.Random) -> list[float]:
+    """The confirm's own test at its border: values without their common bias, no gain asked for."""
+    from avo_pytest.confirm import confirm
+
+    values = [v for record in records for v in calibrate(record).values]
+    centred = [v - sum(values) / len(values) for v in values]
+    draws = (generator.choices(centred, k=REPLICATES) for _ in range(CONFIRMS))
+    return [confirm(draw, min_gain=0.0).p_value for draw in draws]

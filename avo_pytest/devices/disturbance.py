@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from avo_pytest.devices.native import Trusted
 
 PROBE_S = 0.001
+PATIENCE_S, PAUSE_S = 0.3, 0.01  # a neighbour on the same core comes and goes within 0.1 to 1 s
+WAITING = 0.3  # of all time, at most
 WINDOW = 128  # probes that the usual rate of a core is taken from
 SLOW_MEAN, SLOW_CORE = 0.90, 0.70  # of the usual rate, all cores together and the slowest one
 FOREIGN_SHARE = 0.05  # of the CPU time that the arm's threads could have used
@@ -31,6 +33,7 @@ class Probes:
         self._trusted = trusted
         self.cpus = available_cpus()
         self._past: deque[list[float]] = deque(maxlen=WINDOW)
+        self._begun, self._waited = time.monotonic(), 0.0
         for _ in range(5):
             self.read()
 
@@ -39,6 +42,22 @@ class Probes:
         rates = self._trusted.probe(self.cpus, PROBE_S)
         self._past.append(rates)
         return np.array(rates)
+
+    def settled(self) -> NDArray[np.float64]:
+        """The same once no core is slow, or after PATIENCE_S: most bursts of others are shorter.
+
+        One reading a call counts for what is usual, so that waiting does not make slowness usual;
+        and waiting takes no more than WAITING of the time, for where it does not help.
+        """
+        rates = self.read()
+        begun = now = time.monotonic()
+        most = min(PATIENCE_S, WAITING * (begun - self._begun) - self._waited)
+        while self.slow(rates) is not None and now - begun < most:
+            time.sleep(PAUSE_S)
+            rates = np.array(self._trusted.probe(self.cpus, PROBE_S))
+            now = time.monotonic()
+        self._waited += now - begun
+        return rates
 
     def usual(self) -> NDArray[np.float64]:
         """Each core's upper quartile: unmoved by load for up to three quarters of the time."""

@@ -86,7 +86,7 @@ def test_plugins_that_reroll_or_shuffle_are_refused(repository, option, words):
         (["--avo-blocks", "0"], "--avo-blocks: '0'"),
         (["--avo-target", "sm70"], "auto, cpu, sm80, sm90, sm100"),
         (["--avo-kernel", "nope"], "nope"),
-        (["--avo-configuration", "nope*"], "r2048-w1024"),
+        (["--avo-configuration", "nope*"], "r8192-w1024"),
         (["--avo-baselines", "nope"], "torch-cpu"),
         (["--avo-set", "nope"], "cpu"),
         (["--avo-candidate", "nope"], "nope"),

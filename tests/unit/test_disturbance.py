@@ -63,6 +63,22 @@ def test_load_most_of_the_time_does_not_become_usual() -> None:
     assert probe.slow(rates[0] * 0 + 50) is not None
 
 
+def test_a_short_burst_is_waited_for() -> None:
+    probe = probes(1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 1.0)
+    time.sleep(0.2)  # a part of which may be spent on waiting
+    assert probe.slow(probe.settled()) is None
+    assert probe.slow(probe.read()) is None
+
+
+def test_a_lasting_load_is_not_waited_for_longer_than_a_share_of_the_time() -> None:
+    probe = probes(*([1.0] * 5), *([0.5] * 10_000))
+    begun = time.monotonic()
+    time.sleep(0.1)
+    reasons = [probe.slow(probe.settled()) for _ in range(10)]
+    assert None not in reasons
+    assert time.monotonic() - begun < 1
+
+
 @pytest.mark.parametrize(
     ("foreign", "threads", "cpus", "disturbed"),
     [

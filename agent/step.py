@@ -102,6 +102,7 @@ class Step:
     spend: Spend
     limits: Limits = Limits()
     seed: int = 0
+    region: str = ""  # where a sweep looks, one of `agent.directions.REGIONS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ class Outcome:
     submission: Submission | None = None
     attempts: int = 0  # scored ones
     usage: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""  # where it stood, for whoever goes on: of a step that did not submit
 
 
 class Operator(Protocol):

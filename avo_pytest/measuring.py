@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The throughput phase of a measurement: all arms in one worker."""
+"""The throughput phase of a measurement: all arms in one worker, or in several in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from avo_pytest import replicates
@@ -13,20 +14,32 @@ from avo_pytest.score import Stage
 
 
 def measure(run: Run, blocks: int) -> None:
-    """Add samples to the run, or set `run.failure`. A failing baseline is left out."""
-    while True:
+    """Add samples to the run, or set `run.failure`. A failing baseline is left out of all."""
+    total = run.assignment.request.processes or 1
+    with replicates.forks(run) if total > 1 else nullcontext():
+        _measure(run, blocks, total)
+
+
+def _measure(run: Run, blocks: int, total: int) -> None:
+    done = 0
+    while done < total:
         names = ", ".join(a["name"] for a in run.arms)
-        run.stage(f"throughput: {len(run.assignment.throughput)} configurations, {names}")
-        running = _with_one_worker(run, blocks)
+        of = f", process {done + 1} of {total}" if total > 1 else ""
+        run.stage(f"throughput: {len(run.assignment.throughput)} configurations, {names}{of}")
+        running = _with_one_worker(run, done, blocks)
         if running.failure is None:
-            note_disturbance(run)
-            return
+            done += 1
+            continue
         failure = replicates.blame(run, running)
         if failure.arm is None or run.role(failure.arm) != "baseline":
             break
         _forget(run)
+        done = 0
         run.note(f"baseline {failure.arm} failed and is left out: {failure.reason}")
         run.leave_out(failure.arm, failure.reason)
+    else:
+        note_disturbance(run)
+        return
     if failure.arm is None:  # the machine's fault: nothing counts, and nobody is called incorrect
         _forget(run)
     replicates.fail(run, running)
@@ -53,9 +66,10 @@ def _forget(run: Run) -> None:
     run.late_checks.clear()
 
 
-def _with_one_worker(run: Run, blocks: int) -> Running:
+def _with_one_worker(run: Run, number: int, blocks: int) -> Running:
     """Also what an interrupted worker has said counts: a measurement decides nothing."""
-    running = Running(number=0, stage=Stage.MEASURE, device=run.assignment.device, blocks=blocks)
+    device = run.assignment.device
+    running = Running(number=number, stage=Stage.MEASURE, device=device, blocks=blocks)
     total = blocks * len(run.assignment.throughput) * 2 * len(run.arms)
 
     def heard(message: Mapping[str, Any]) -> bool:

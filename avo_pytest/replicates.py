@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from avo_pytest.forkserver import ForkServer
 from avo_pytest.process import WorkerProcess
 from avo_pytest.run import ArmSpec, Run, parse_check
 from avo_pytest.score import Check, Replicate, Sample, Stage, Status
 
+# Devices whose replicates are forks, where the system can: they have nothing to do with the host's
+# memory layout, which forks share. CPU kernels get a process of their own.
+FORKED = ("cuda", "simulated")
 ALONE = -1  # number of a process that only finds out who is to blame
 Heard = Callable[[Mapping[str, Any]], bool]  # True: enough, end the process
 
@@ -103,6 +109,18 @@ class Running:
         return Failure(message["arm"], status, message["reason"], self.configuration)
 
 
+@contextmanager
+def forks(run: Run) -> Iterator[None]:
+    """Many replicates start as forks of one process, where the device allows it."""
+    kind = run.assignment.device.partition(":")[0]
+    if kind not in FORKED or not hasattr(os, "pidfd_open"):
+        yield
+        return
+    with closing(ForkServer(kind)) as server:
+        run.start = server.start
+        yield
+
+
 def start(run: Run, running: Running, arms: Sequence[ArmSpec]) -> WorkerProcess:
     """Its process, which the caller has to close."""
     running.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -116,7 +134,7 @@ def start(run: Run, running: Running, arms: Sequence[ArmSpec]) -> WorkerProcess:
         throughput=tuple(asdict(c) for c in run.assignment.throughput),
         blocks=running.blocks,
         replicate=max(0, running.number),
-        shuffle=running.stage is not Stage.MEASURE,
+        shuffle=running.stage is not Stage.MEASURE or bool(run.assignment.request.processes),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from avo_pytest import calibration as calibrations
+from avo_pytest import error_budget
 from avo_pytest.policy import Policy
 from avo_pytest.score import (
     ArmRecord,
@@ -63,7 +64,11 @@ def record(
     configuration. With the defaults it PROMOTEs under POLICY."""
     generator = np.random.default_rng(seed)
     found = None if mode == "calibrate" else calibration(policy)
-    plan = calibrations.plan(policy, found) if found else _calibration_plan(policy)
+    candidate = "i" * 64 if mode == "calibrate" else "c" * 64
+    attempts = {"artifact": candidate, "confirms": 0, "invalid": 0, "all_confirms": 3}
+    attempts |= changes.pop("attempts", {})
+    alpha = error_budget.level(policy, attempts)
+    plan = calibrations.plan(policy, found, alpha) if found else _calibration_plan(policy)
     replicates: list[Replicate] = []
     if mode in ("screen", "confirm") and policy.screen_blocks:
         blocks = policy.screen_blocks // screen_replicates  # an even number of them
@@ -76,7 +81,6 @@ def record(
         ]
     log_gain = {c: gain + (gains or {}).get(c, 0.0) for c in policy.configurations}
     samples = [s for r in replicates for s in _samples(r, log_gain, generator)]
-    candidate = "i" * 64 if mode == "calibrate" else "c" * 64
     made = Record(
         run="synthetic",
         created="2026-01-02T00:00:00+00:00",
@@ -102,7 +106,7 @@ def record(
         policy=dataclasses.asdict(policy),
         calibration=calibrations.to_dict(found) if found else {},
         plan=plan,
-        attempts={"artifact": candidate, "confirms": 0, "invalid": 0, "all_confirms": 3},
+        attempts=attempts,
     )
     return dataclasses.replace(made, **changes)
 
@@ -110,6 +114,7 @@ def record(
 @functools.cache
 def calibration(policy: Policy = POLICY, seed: int = 7) -> calibrations.Calibration:
     """What the same machine's A/A of 16 processes says."""
+    policy = dataclasses.replace(policy, error_budget="none")
     return calibrations.calibrate(
         record(0.0, seed=seed, policy=policy, mode="calibrate", created="2026-01-01T00:00:00+00:00")
     )

@@ -88,27 +88,9 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _calibrate(request: Request) -> int:
-    from avo_pytest.interruption import Interruption
-    from avo_pytest.judge import Judge
-    from avo_pytest.report.outcome import INTERRUPTED
-    from avo_pytest.report.progress import Progress
+    from avo_pytest.commands.judging import judged
 
-    progress, interruption, stopped = Progress(sys.stdout), Interruption(), ""
-
-    def listen(event: str, **facts: Any) -> None:
-        if progress.due(event):
-            progress.show(event, **facts)
-
-    judge = Judge(request, listen)
-    interruption.begin()
-    try:
-        judge.calibrate()
-    except KeyboardInterrupt:
-        stopped = INTERRUPTED
-    finally:
-        progress.stop()
-        record = judge.finish(stopped)
-        interruption.end()
+    judge, record = judged(request, lambda judge: judge.calibrate())
     return 1 if record is None else _keep(judge, record)
 
 

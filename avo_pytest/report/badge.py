@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
-from avo_pytest.entries import VERDICT, Entry, figures
+from avo_pytest.entries import REFUTED, VERDICT, Entry, figures
 from avo_pytest.lineage import Lineage, Series, best_baseline, lineages
 
 UNKNOWN = "not measured yet"
@@ -138,6 +138,8 @@ def _best(lineage: Lineage) -> Badge:
         return Badge(label, UNKNOWN)
     if rung.audit is None:
         return Badge(label, f"v{rung.version}, not audited yet", YELLOW)
+    if rung.audit.verdict == REFUTED:
+        return Badge(label, f"v{rung.version}, refuted by its audit", RED)
     found = figures(rung.audit.overall)
     if found is None:
         return Badge(label, f"v{rung.version}, audit without a score", RED)

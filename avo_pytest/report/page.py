@@ -17,6 +17,7 @@ from avo_pytest.lineage import Lineage, best_baseline
 from avo_pytest.report import charts, page_data, page_tables, small_multiples
 from avo_pytest.report.badge import of
 from avo_pytest.report.canvas import NARROW, WIDE, Layout
+from avo_pytest.report.heat_map import heat_map
 from avo_pytest.report.ladder import unit
 from avo_pytest.report.plot import VERDICTS, Plot, plot
 
@@ -90,7 +91,8 @@ def _section(lineage: Lineage, number: int, around: Surroundings) -> str:
 <figcaption>Each mark is a judged candidate: at the level of its incumbent times its own gain, or,
 without a score, in the lanes below. <span class="keys" hidden>Point at one, or focus the chart and
 use the arrow keys; Enter explains it.</span></figcaption></figure>
-{_small(lineage, small)}{page_tables.versions(lineage, around.diffs, around.commit_url)}
+{_small(lineage, small)}{heat_map(lineage)}
+{page_tables.versions(lineage, around.diffs, around.commit_url)}
 {page_tables.rejections(lineage)}{page_tables.notes(lineage)}{page_tables.calibration(lineage)}
 <script type="application/json" class="data">{page_data.as_json(found)}</script></section>
 """

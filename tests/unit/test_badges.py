@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from avo_pytest.entries import AUDIT
+from avo_pytest.entries import AUDIT, REFUTED
 from avo_pytest.lineage import Series
 from avo_pytest.loading import _module
 from avo_pytest.report.badge import Badge, badges, endpoint, endpoint_fault, placeholders, slug, svg
@@ -49,6 +49,11 @@ def test_an_audit_of_an_older_version_does_not_count() -> None:
     older = [e for e in LEDGER if e.kind != AUDIT or (e.version or 0) < 10]
     assert len(older) < len(LEDGER) and any(e.kind == AUDIT for e in older)
     assert said(badges(older), "best") == "v10, not audited yet"
+
+
+def test_claims_that_an_audit_refuted_are_no_achievement() -> None:
+    refuted = [replace(e, verdict=REFUTED) if e.kind == AUDIT else e for e in LEDGER]
+    assert said(badges(refuted), "best") == "v10, refuted by its audit"
 
 
 def test_what_was_judged_locally_makes_no_badge() -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from avo_pytest.error_budget import level
 from avo_pytest.policy import ISOLATION_LEVELS, SIMULATED, Policy, canonical
 from avo_pytest.processes import ARMS
 from avo_pytest.score import Check, Record, Status
@@ -171,6 +172,17 @@ def one_device(record: Record, policy: Policy) -> Reason | None:
     return None
 
 
+def budget(record: Record, policy: Policy) -> Reason | None:
+    """With an error budget every earlier confirm is there: its p-value and what became of it."""
+    if record.mode == "calibrate":
+        return None
+    try:
+        level(policy, record.attempts)
+    except ValueError as error:
+        return Reason("error budget", str(error), _AGAIN)
+    return None
+
+
 def attempts(record: Record, policy: Policy) -> Reason | None:
     """Every confirm of an artifact counts, and INVALID ones are not repeated until one fits."""
     if record.mode != "confirm":
@@ -202,6 +214,7 @@ RULES = (
             isolation,
             one_device,
             attempts,
+            budget,
         ),
     ),
 )

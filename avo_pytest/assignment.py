@@ -47,8 +47,9 @@ class Request:
     timeout_s: float = 20.0
     twin: bool = False
     subset: bool = False
-    processes: int | None = None  # of a calibration
+    processes: int | None = None  # of a calibration or an audit
     json: Path | None = None
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,14 +81,19 @@ def read(home: Path) -> list[Attempt]:
     return [a for raw in found if (a := _attempt(raw)) is not None]
 
 
-def history(attempts: Sequence[Attempt], artifact: str, identity: Identity) -> dict[str, Any]:
+def history(
+    attempts: Sequence[Attempt], artifact: str, identity: Identity, *, past: bool = False
+) -> dict[str, Any]:
     """`Record.attempts`: the confirms before this one, of this artifact and of all of them here.
 
-    One that was killed and not continued counts as INVALID.
+    One that was killed and not continued counts as INVALID. `past`: also the p-value of each, and
+    whether it was promoted, which an error budget is made of.
     """
     here = [a for a in attempts if _place(a.identity) == _place(identity)]
     own = [a for a in here if a.artifacts[0] == artifact]
+    each = {"past": [[a.p_value, a.verdict == PROMOTE] for a in here]} if past else {}
     return {
+        **each,
         "artifact": artifact,
         "confirms": len(own),
         "invalid": sum(a.verdict in ("", INVALID) for a in own),

@@ -193,26 +193,33 @@ def effective_min_gain(policy: Policy, calibration: Calibration) -> float:
     return max(policy.min_gain, BIASES * abs(calibration.bias))
 
 
-def choose_replicates(policy: Policy, calibration: Calibration) -> tuple[int, str]:
-    """How many processes a confirm has, and why; depends on nothing that it will measure."""
-    if policy.replicates is not None:
+def choose_replicates(
+    policy: Policy, calibration: Calibration, alpha: float | None = None
+) -> tuple[int, str]:
+    """How many processes a confirm at this level (None: the policy's) has, and why; depends on
+    nothing that it will measure."""
+    alpha = alpha or policy.alpha_confirm
+    needed = math.ceil(math.log2(1 / alpha))  # below, the sign flips never reach it
+    if policy.replicates is not None and policy.replicates >= needed:
         return policy.replicates, "the policy says so"
+    if policy.replicates is not None:
+        return needed, f"level {alpha:.2g}, which the error budget leaves, needs so many"
     goal, sd = policy.target_gain, calibration.process_sd
     min_gain = effective_min_gain(policy, calibration)
-    chosen = _choose(goal, sd, min_gain, policy.alpha_confirm, policy.power)
+    chosen = _choose(goal, sd, min_gain, alpha, policy.power)
     if chosen is not None:
         return chosen, f"a gain of {goal:.2%} is confirmed with {policy.power:.0%} probability"
-    most = power.PROCESSES[-1]
-    found = power.t_power(
-        goal, processes=most, sd=sd, min_gain=min_gain, alpha=policy.alpha_confirm
-    )
+    most = max(power.PROCESSES[-1], needed)
+    found = power.t_power(goal, processes=most, sd=sd, min_gain=min_gain, alpha=alpha)
     return most, f"a gain of {goal:.2%} is confirmed with {found:.0%} probability, more is too dear"
 
 
-def plan(policy: Policy, calibration: Calibration) -> dict[str, Any]:
-    """`Record.plan`: all that is fixed before the first sample."""
-    replicates, reason = choose_replicates(policy, calibration)
+def plan(policy: Policy, calibration: Calibration, alpha: float | None = None) -> dict[str, Any]:
+    """`Record.plan`: all that is fixed before the first sample; with an error budget also α."""
+    replicates, reason = choose_replicates(policy, calibration, alpha)
+    budgeted = {} if policy.error_budget == "none" or alpha is None else {"alpha": alpha}
     return {
+        **budgeted,
         "replicates": replicates,
         "blocks": policy.confirm_blocks,
         "screen_blocks": policy.screen_blocks,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avo_pytest import calibration as calibrations
-from avo_pytest import completeness
+from avo_pytest import completeness, error_budget
 from avo_pytest.calibration import Calibration
 from avo_pytest.confirm import Confirmation, NonInferiority, confirm, non_inferiority
 from avo_pytest.intervals import Band, Estimate, estimate, prediction_band
@@ -32,11 +32,16 @@ class Case:
         return _calibration(json.dumps(dict(self.record.calibration), sort_keys=True))
 
     @functools.cached_property
+    def alpha(self) -> float:
+        """Level of the confirm."""
+        return error_budget.level(self.policy, self.record.attempts)
+
+    @functools.cached_property
     def plan(self) -> Mapping[str, Any]:
         """What should have been planned, from policy and calibration alone; `block_sd` sets the
         screen's ρ, which costs time where it is wrong and no errors."""
         if self.record.calibration:
-            made = calibrations.plan(self.policy, self.calibration)
+            made = calibrations.plan(self.policy, self.calibration, self.alpha)
             return {**made, "block_sd": self.calibration.block_sd}
         return {
             "blocks": self.policy.confirm_blocks,
@@ -81,9 +86,7 @@ class Case:
 
     @functools.cached_property
     def confirmation(self) -> Confirmation:
-        return confirm(
-            self.processes.values, min_gain=self.min_gain, alpha=self.policy.alpha_confirm
-        )
+        return confirm(self.processes.values, min_gain=self.min_gain, alpha=self.alpha)
 
     @functools.cached_property
     def configurations(self) -> Mapping[str, NonInferiority]:

@@ -96,7 +96,7 @@ def not_shown(case: Case) -> Reason | None:
     text = (
         f"estimate {percent(found.estimate)}, at least {percent(found.lower)}: not above "
         f"{limit(case.min_gain)} (p {found.p_value:.2g}, sign flips {found.sign_flip_p:.2g}, "
-        f"level {case.policy.alpha_confirm:g})"
+        f"level {case.alpha:.3g})"
     )
     if not found.agrees:
         text += "; the two tests disagree"
@@ -124,14 +124,12 @@ def resolution(case: Case) -> str:
         processes=count,
         sd=sd,
         min_gain=case.min_gain,
-        alpha=policy.alpha_confirm,
+        alpha=case.alpha,
         wanted=policy.power,
     )
     text = f"{count} processes find {percent(least)} in {policy.power:.0%} of cases"
     for more in (p for p in power.PROCESSES if p > count and gain > case.min_gain):
-        found = power.t_power(
-            gain, processes=more, sd=sd, min_gain=case.min_gain, alpha=policy.alpha_confirm
-        )
+        found = power.t_power(gain, processes=more, sd=sd, min_gain=case.min_gain, alpha=case.alpha)
         if found >= policy.power:
             wanted = f"{more - count} more would find {percent(gain)}, were that the true gain"
             return f"{text}; {wanted}: set `replicates = {more}` before the next confirm"

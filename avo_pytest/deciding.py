@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from avo_pytest import (
@@ -20,8 +19,7 @@ from avo_pytest import (
 )
 from avo_pytest.assignment import RequestError
 from avo_pytest.attempts import Attempt, Identity
-from avo_pytest.error_budget import expected_false_promotions
-from avo_pytest.forkserver import ForkServer
+from avo_pytest.error_budget import expected_false_promotions, level
 from avo_pytest.identity import tree_hash
 from avo_pytest.policy import Policy
 from avo_pytest.resuming import Unfinished
@@ -29,10 +27,6 @@ from avo_pytest.run import Run
 from avo_pytest.score import Record
 from avo_pytest.source import Source
 from avo_pytest.verdict import spoken
-
-# Devices whose replicates are forks, where the system can: they have nothing to do with the host's
-# memory layout, which forks share. CPU kernels get a process of their own.
-FORKED = ("cuda", "simulated")
 
 
 @dataclass(slots=True)
@@ -103,12 +97,7 @@ def measure(run: Run, trial: Trial) -> None:
         run.failure = "NO-CHANGE: what was built is the incumbent, nothing to time"
         return
     artifacts = (hashes["candidate"], hashes["incumbent"])
-    with ExitStack() as closing:
-        kind = run.assignment.device.partition(":")[0]
-        if kind in FORKED and hasattr(os, "pidfd_open"):
-            server = ForkServer(kind)
-            closing.callback(server.close)
-            run.start = server.start
+    with replicates.forks(run):
         if _continue(run, trial, artifacts):
             confirming.run_confirm(run)
             return
@@ -137,10 +126,11 @@ def decided(trial: Trial, record: Record) -> Record:
 
 
 def _fix(run: Run, trial: Trial, artifacts: tuple[str, str]) -> None:
-    planning.fix(run, trial.rules)
+    rules, budgeted = trial.rules, trial.rules.error_budget != "none"
     earlier = attempts.read(run.home)
-    counted = attempts.history(earlier, artifacts[0], trial.identity)
-    expected = expected_false_promotions(trial.rules.alpha_confirm, counted["all_confirms"] + 1)
+    counted = attempts.history(earlier, artifacts[0], trial.identity, past=budgeted)
+    planning.fix(run, rules, alpha=level(rules, counted))
+    expected = expected_false_promotions(rules.alpha_confirm, counted["all_confirms"] + 1)
     run.attempts = {**counted, "expected_false_promotions": expected}
     fixed = {name: getattr(run, name) for name in resuming.FIXED}
     run.journal.append({"kind": "plan", **fixed})

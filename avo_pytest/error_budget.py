@@ -9,9 +9,12 @@ among the promotions stays ≤ α, given independent p-values: fresh processes e
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from avo_pytest.intervals import probability
+from avo_pytest.policy import Policy
 
 # Σ_j ln(max(j, 2)) / (j exp √(ln j)) = 12.64…, so that γ sums to 0.976; at most 1 is asked for
 NORMALISER = 0.0772
@@ -63,6 +66,54 @@ def spend(budget: ErrorBudget, p_value: float) -> ErrorBudget:
     t = budget.confirms + 1
     won = (t,) if p_value <= next_level(budget) else ()
     return replace(budget, confirms=t, promotions=(*budget.promotions, *won))
+
+
+def level(policy: Policy, attempts: Mapping[str, Any]) -> float:
+    """α of the confirm that comes after these (`Record.attempts`): the policy's, or less.
+
+    Raises ValueError where the earlier confirms are not all there.
+    """
+    if policy.error_budget == "none":
+        return policy.alpha_confirm
+    return level_after(past(attempts), false_share=policy.false_share, most=policy.alpha_confirm)
+
+
+def level_after(
+    confirms: Sequence[tuple[float | None, bool]], *, false_share: float, most: float
+) -> float:
+    """The next level, at most `most`, after confirms of these p-values (None: it came to none).
+
+    Only what was promoted, and at its own level, earns: a candidate refused by another rule, or
+    promoted before there was a budget, spends its level and earns nothing, which errs on the safe
+    side.
+    """
+    budget = start(false_share)
+    for p_value, promoted in confirms:
+        won = promoted and p_value is not None and p_value <= min(next_level(budget), most)
+        t = budget.confirms + 1
+        promotions = (*budget.promotions, t) if won else budget.promotions
+        budget = replace(budget, confirms=t, promotions=promotions)
+    return min(next_level(budget), most)
+
+
+def past(attempts: Mapping[str, Any]) -> list[tuple[float | None, bool]]:
+    """The earlier confirms in a record. Raises ValueError with the sentence."""
+    told, count = attempts.get("past"), attempts.get("all_confirms")
+    if not isinstance(told, list | tuple) or len(told) != count:
+        raise ValueError(f"the earlier confirms ({count}) are not all recorded")
+    return [_confirm(one) for one in told]
+
+
+def _confirm(raw: Any) -> tuple[float | None, bool]:
+    if not isinstance(raw, list | tuple) or len(raw) != 2 or not isinstance(raw[1], bool):
+        raise ValueError(f"{str(raw)[:40]!r} is no p-value and outcome of a confirm")
+    p_value, promoted = raw
+    if p_value is None:
+        return None, promoted
+    number = isinstance(p_value, int | float) and not isinstance(p_value, bool)
+    if not number or not 0 <= p_value <= 1:
+        raise ValueError(f"{str(p_value)[:40]!r} is not a p-value")
+    return float(p_value), promoted
 
 
 def gamma(j: int) -> float:

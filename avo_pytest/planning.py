@@ -40,9 +40,9 @@ def policy_of(assignment: Assignment) -> Policy:
     )
 
 
-def fix(run: Run, rules: Policy) -> None:
-    """Choose calibration and plan; notes say what is missing. The environment must be known, but
-    for a calibration's own run."""
+def fix(run: Run, rules: Policy, *, alpha: float) -> None:
+    """Choose calibration and plan for a confirm at this level; notes say what is missing. The
+    environment must be known, but for a calibration's own run."""
     run.policy = asdict(rules)
     if run.assignment.request.mode == "calibrate":
         processes = run.assignment.request.processes or CALIBRATION_PROCESSES
@@ -51,7 +51,7 @@ def fix(run: Run, rules: Policy) -> None:
     found, why = _calibration(run, rules)
     if found is not None:
         run.calibration = calibration.to_dict(found)
-        run.plan = {**calibration.plan(rules, found), "block_sd": found.block_sd}
+        run.plan = {**calibration.plan(rules, found, alpha), "block_sd": found.block_sd}
         return
     sd = BLOCK_SD[run.assignment.kind]
     reason = f"no calibration: {why}"

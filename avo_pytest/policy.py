@@ -22,7 +22,7 @@ from avo_pytest.problem import DeviceKind
 
 TABLE = "tool.avo.policy"
 ISOLATION_LEVELS = ("none", "child", "device-only")  # each better than the one before
-SIMULATED = "simulated"  # the level of scripted devices, which no file may ask for
+SIMULATED = "simulated"  # the level of scripted devices; where a file asks for it, no other decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class Policy:
     alpha_screen: float = 0.05
     alpha_confirm: float = 0.005
     alpha_guard: float = 0.05
+    error_budget: str = "none"  # `lord`: earlier confirms lower or raise the level of the next
+    false_share: float = 0.05  # then: of false ones among the promotions, at most, in expectation
     band: float = 0.999  # coverage of the calibrated bands of null twin, order and carry-over
     screen_blocks: int = 40  # then a screen gives up; 0: no screen, every candidate is confirmed
     confirm_blocks: int = 8  # of each replicate
@@ -95,9 +97,7 @@ def from_dict(raw: Mapping[str, Any], where: str = "policy of the record") -> Po
             raise PolicyError(f"{where}: a name is {text!r}")
     own["configurations"] = tuple(configurations)
     rest = {k: v for k, v in raw.items() if k not in OF_THE_TREE}
-    simulated = rest.get("isolation") == SIMULATED
-    changed = _changed(Policy(**own), {**rest, "isolation": "none"} if simulated else rest, where)
-    policy = dataclasses.replace(changed, isolation=SIMULATED) if simulated else changed
+    policy = _changed(Policy(**own), rest, where)
     refuse_contradictions(policy, where)
     return policy
 
@@ -213,6 +213,8 @@ _ALLOWED: Mapping[str, _Rule] = MappingProxyType(
         "alpha_screen": _fraction(0, 0.5, ends=False),
         "alpha_confirm": _fraction(0, 0.1, ends=False),
         "alpha_guard": _fraction(0, 0.5, ends=False),
+        "error_budget": _one_of("none", "lord"),
+        "false_share": _fraction(0, 0.5, ends=False),
         "band": _fraction(0.9, 1, ends=False),
         "screen_blocks": _whole(0, 1000),
         "confirm_blocks": _whole(2, 200),
@@ -222,6 +224,6 @@ _ALLOWED: Mapping[str, _Rule] = MappingProxyType(
         "max_reruns": _whole(0, 10),
         "calibration_days": _days,
         "regime": _one_of("refreshed", "sustained"),
-        "isolation": _one_of(*ISOLATION_LEVELS),
+        "isolation": _one_of(*ISOLATION_LEVELS, SIMULATED),
     }
 )

@@ -83,7 +83,7 @@ def _promotion(case: Case) -> Verdict:
     found = case.confirmation
     text = (
         f"{percent(found.estimate)} faster, at least {percent(found.lower)}: above "
-        f"{limit(case.min_gain)} at level {case.policy.alpha_confirm:g} in {found.processes} "
+        f"{limit(case.min_gain)} at level {case.alpha:.3g} in {found.processes} "
         "fresh processes"
     )
     return Verdict(kind=Kind.PROMOTE, reasons=(Reason("confirm", text),))

@@ -6,15 +6,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avo_pytest.printable import printable
+
+if TYPE_CHECKING:
+    from avo_pytest.entries import Entry
 
 EXAMPLES = """\
 examples:
   avo verify record.json                     does the verdict follow from the samples in it?
   avo verify record.json.gz --root .         ... and would this tree's judge say the same?
   avo verify .avo/runs/*/record.json         several; the worst decides the exit status
+  avo verify record.json --ledger            is it in the ledger, and does its line say the same?
+  avo verify record.json --ledger origin     ... as it is on origin now
 
 Without --root a record is judged by the policy that it names itself, so that it proves no more than
 that nobody made a mistake or edited it afterwards. With --root the policy, the harness, the
@@ -39,14 +44,32 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="repository to compare with (its problem is run)"
     )
+    parser.add_argument(
+        "--ledger",
+        nargs="?",
+        const="",
+        metavar="REMOTE",
+        help="also compare with the entry in the ledger (without a name: as last fetched)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what agrees and what does not; the highest status of all."""
-    return max(_one(path, arguments.root) for path in arguments.records)
+    from avo_pytest.branches import GitError
+    from avo_pytest.entries import Damaged
+    from avo_pytest.ledger import load
+
+    entries = None
+    if arguments.ledger is not None:
+        try:
+            entries = load(arguments.root or Path(), arguments.ledger or None)
+        except (GitError, Damaged) as error:
+            return _unreadable("ledger", str(error))
+    return max(_one(path, arguments.root, entries) for path in arguments.records)
 
 
-def _one(path: Path, root: Path | None) -> int:
+def _one(path: Path, root: Path | None, entries: list[Entry] | None) -> int:
+    from avo_pytest.entered import entered
     from avo_pytest.promotion import decide
     from avo_pytest.verifying import against_itself, against_tree, read, recorded_policy, told
 
@@ -59,6 +82,8 @@ def _one(path: Path, root: Path | None) -> int:
     findings = list(against_itself(record))
     if root is not None:
         findings += against_tree(record, root)
+    found = None if entries is None else entered(record, entries)
+    findings += found.findings if found else ()
     for finding in findings:
         print(f"{path}: differs: {printable(finding, ' ')}")
     if findings:
@@ -66,9 +91,21 @@ def _one(path: Path, root: Path | None) -> int:
     verdict = decide(record, recorded_policy(record))
     print(f"{path}: agrees: {verdict.kind} follows from {len(record.samples)} samples")
     print(f"  {printable(told(verdict), ' ')}")
+    if found is not None and found.entry is not None:
+        print(f"  {printable(_told(found.entry), ' ')}")
     return AGREES
 
 
-def _unreadable(path: Path, why: str) -> int:
+def _told(entry: Entry) -> str:
+    """What the ledger says of it."""
+    if entry.kind == "refusal":
+        return f"refused in the ledger: {entry.id}: " + "; ".join(
+            f"{r.get('rule')}: {r.get('text')}" for r in entry.reasons
+        )
+    version = "" if entry.version is None else f", version {entry.version}"
+    return f"in the ledger: {entry.kind} {entry.verdict}{version}, role {entry.role}"
+
+
+def _unreadable(path: Path | str, why: str) -> int:
     print(f"avo verify: {path}: {printable(why, ' ')}", file=sys.stderr)
     return UNREADABLE

@@ -17,11 +17,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from avo_pytest import cli
+from avo_pytest import branches, cli, ledger
+from avo_pytest.entered import entered
+from avo_pytest.entries import REFUSAL, Entry
 from avo_pytest.harness import harness_hash
 from avo_pytest.loading import load_problem
 from avo_pytest.policy import DEFAULTS
 from avo_pytest.promotion import derive
+from avo_pytest.recording import Circumstances, entry_of
 from avo_pytest.score import ArmRecord, Check, ConfigurationRecord, Record, Sample, Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -304,3 +307,72 @@ def test_the_published_schema_knows_every_field() -> None:
     assert set(schema["$defs"]["replicate"]["properties"]) == set(asdict(RECORD.replicates[0]))
     assert set(schema["$defs"]["check"]["properties"]) == set(asdict(RECORD.checks[0]))
     assert set(schema["$defs"]["verdict"]["properties"]) == set(RECORD.derived["verdict"])
+
+
+NAMED = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER")
+         for what in ("NAME", "EMAIL")}  # fmt: skip
+ENTERED = replace(RECORD, run="20260102-000000-abcdef")
+LANDED = Circumstances(version=3, idea="longer tiles", author="ada", commit="c" * 40, stored="ref",
+                       cost={"usd": 1.5})  # fmt: skip
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A repository with an empty ledger."""
+    subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
+    with branches.opened(tmp_path) as repository:
+        ledger.create(branches.Remote(repository, branches.HERE), {}, ())
+    return tmp_path
+
+
+def enter(root: Path, *entries: Entry) -> None:
+    with branches.opened(root) as repository:
+        ledger.append(branches.Remote(repository, branches.HERE), entries)
+
+
+def test_an_entry_that_says_the_same_agrees(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(book, entry_of(ENTERED, LANDED))
+    monkeypatch.chdir(book)
+    status, out, _ = verify(written(book, ENTERED), "--ledger", ".")
+    assert status == 0
+    assert "in the ledger: verdict PROMOTE, version 3, role local" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gain": (0.5, 0.4, 0.6)}, "gain: the ledger says [0.5, 0.4, 0.6], the record [0.0098"),
+        ({"verdict": "REJECT"}, 'verdict: the ledger says "REJECT", the record "PROMOTE"'),
+        ({"identities": {}}, "identities: the ledger says null"),
+        ({"raw": {"sha256": "0" * 64, "bytes": 1, "stored": "ref"}}, "is 000000000000, this is"),
+        ({"id": "20260102-000000-other1"}, "no entry of run 20260102-000000-abcdef"),
+    ],
+)
+def test_an_entry_that_says_something_else_is_named(changes: dict[str, Any], words: str) -> None:
+    found = entered(ENTERED, [replace(entry_of(ENTERED, LANDED), **changes)])
+    assert any(words in finding for finding in found.findings), found.findings
+
+
+def test_a_record_that_the_ledger_lacks_differs(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(book)
+    status, out, _ = verify(written(book, ENTERED), "--ledger", ".")
+    assert status == 1 and "no entry of run 20260102-000000-abcdef" in out
+
+
+def test_a_refusal_in_the_ledger_is_told(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = entry_of(ENTERED, LANDED)
+    reasons = ({"rule": "stale", "text": "main has moved"},)
+    enter(book, replace(facts, id="20260102-000001-abcdef", kind=REFUSAL, reasons=reasons))
+    monkeypatch.chdir(book)
+    status, out, _ = verify(written(book, ENTERED), "--ledger", ".")
+    assert status == 0 and "refused in the ledger" in out and "main has moved" in out
+
+
+def test_a_ledger_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = verify(written(tmp_path, ENTERED), "--ledger")
+    assert status == 4 and "ledger" in err

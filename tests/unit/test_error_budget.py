@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from avo_pytest import error_budget
-from avo_pytest.error_budget import ErrorBudget, gamma, next_level, spend, start
+from avo_pytest.error_budget import ErrorBudget, gamma, level, next_level, spend, start
+from avo_pytest.loading import _module
+from avo_pytest.policy import Policy
+from avo_pytest.promotion import Kind, decide
+
+synthetic = _module(Path(__file__).parents[1] / "synthetic.py")
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=30)
 
@@ -117,3 +124,90 @@ def test_expected_false_promotions() -> None:
     for alpha, confirms in ((0.0, 4), (math.nan, 4), (0.005, -1)):
         with pytest.raises(ValueError):
             error_budget.expected_false_promotions(alpha, confirms)
+
+
+def record_attempts(*past: tuple[float | None, bool]) -> dict:
+    return {"past": [list(one) for one in past], "all_confirms": len(past)}
+
+
+LORD = Policy(error_budget="lord", false_share=0.05, alpha_confirm=0.005)
+
+
+def test_the_level_of_a_confirm_is_the_budgets_and_never_above_the_policys() -> None:
+    assert level(Policy(), {}) == Policy().alpha_confirm
+    assert level(LORD, record_attempts()) == pytest.approx(0.025 * gamma(1))
+    after = record_attempts((1e-9, True), (0.4, False), (None, False))
+    budget = ErrorBudget(0.05, 0.025, confirms=3, promotions=(1,))
+    assert level(LORD, after) == pytest.approx(next_level(budget))
+    many = record_attempts(*[(1e-9, True)] * 40)
+    assert level(LORD, many) == LORD.alpha_confirm
+
+
+@pytest.mark.parametrize(
+    "one", [(1e-9, False), (None, True), (0.002, True)], ids=["refused", "no p-value", "too large"]
+)
+def test_only_a_promotion_at_its_own_level_earns(one: tuple[float | None, bool]) -> None:
+    assert level(LORD, record_attempts(one)) == level(LORD, record_attempts((1.0, False)))
+    assert level(LORD, record_attempts((1e-9, True))) > level(LORD, record_attempts(one))
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        {},
+        {"past": [], "all_confirms": 1},
+        {"past": [[0.5, False]], "all_confirms": 0},
+        {"past": [[2.0, False]], "all_confirms": 1},
+        {"past": [[True, True]], "all_confirms": 1},
+        {"past": [[float("nan"), True]], "all_confirms": 1},
+        {"past": [["0.1", True]], "all_confirms": 1},
+        {"past": [[0.1, 1]], "all_confirms": 1},
+        {"past": "ab", "all_confirms": 2},
+        {"past": {"a": 1}, "all_confirms": 1},
+    ],
+)
+def test_a_history_with_a_gap_has_no_level(attempts: dict) -> None:
+    with pytest.raises(ValueError):
+        level(LORD, attempts)
+
+
+def test_the_verdict_is_decided_at_the_level_that_the_budget_leaves() -> None:
+    """The same samples: promoted at the policy's level, not at a hundredth of it."""
+    rules = replace(synthetic.POLICY, error_budget="lord", replicates=16)
+    spent = record_attempts(*[(1.0, False)] * 40)
+    rich = record_attempts(*[(1e-12, True)] * 40)
+    kinds = {}
+    for name, attempts in {"spent": spent, "rich": rich}.items():
+        made = synthetic.record(0.0018, policy=rules, attempts=attempts)
+        found = decide(made, rules)
+        kinds[name] = found.kind
+        assert made.plan["alpha"] == level(rules, attempts)
+        if name == "spent":
+            assert made.plan["alpha"] < found.p_value < rules.alpha_confirm
+            assert f"level {made.plan['alpha']:.3g}" in found.reasons[0].text
+    assert kinds == {"spent": Kind.INCONCLUSIVE, "rich": Kind.PROMOTE}
+
+
+def test_the_plan_has_as_many_processes_as_the_level_needs() -> None:
+    rules = replace(synthetic.POLICY, error_budget="lord", replicates=8)
+    made = synthetic.record(0.01, policy=rules, attempts=record_attempts())
+    assert made.plan["replicates"] == 10 and "error budget" in made.plan["reason"]
+    assert decide(made, rules).kind is Kind.PROMOTE
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"attempts": {"past": []}}, "error budget"),
+        ({"attempts": {"past": [[1e-12, True]] * 3}}, "plan"),
+        ({"plan": {"alpha": 0.005}}, "plan"),
+        ({"plan": {"alpha": None}}, "plan"),
+    ],
+)
+def test_an_altered_history_or_level_is_invalid(changes: dict, rule: str) -> None:
+    rules = replace(synthetic.POLICY, error_budget="lord")
+    made = synthetic.record(0.01, policy=rules, attempts=record_attempts(*[(1.0, False)] * 3))
+    assert decide(made, rules).kind is Kind.PROMOTE
+    altered = replace(made, **{k: {**getattr(made, k), **v} for k, v in changes.items()})
+    found = decide(altered, rules)
+    assert (found.kind, found.reasons[0].rule) == (Kind.INVALID, rule)

@@ -55,7 +55,7 @@ def test_a_whole_number_is_as_good_as_a_fraction(tmp_path: Path) -> None:
         ("max_reruns = -1", "max_reruns: -1 is not"),
         ("calibration_days = inf", "calibration_days: inf is not"),
         ('regime = "burst"', "regime: 'burst' is not one of refreshed, sustained"),
-        ('isolation = "simulated"', "isolation: 'simulated' is not one of none, child"),
+        ('isolation = "locked"', "isolation: 'locked' is not one of none, child"),
         ('harness = "x"', "harness: unknown"),
         ("target_gain = 0.0005", "target_gain 0.0005 is not above min_gain"),
         ("replicates = 8\nalpha_confirm = 0.001", "replicates 8 can never promote .* need 10"),

@@ -10,7 +10,7 @@ from typing import Any
 from avo_pytest.policy import Policy
 from avo_pytest.report.columns import table
 from avo_pytest.simulation.bounds import Bound, Rate, promoted
-from avo_pytest.simulation.measured import OURS, STREAM, Measured
+from avo_pytest.simulation.measured import OURS, SLOW_MODES, STREAM, Measured
 from avo_pytest.simulation.naive import PAIRED, STORED
 from avo_pytest.simulation.world import BLOCKS, CONFIGURATIONS, small
 
@@ -24,6 +24,7 @@ def text(measured: Sequence[Measured], found: Sequence[Bound], policy: Policy, s
     parts = [
         _header(policy, seed),
         _confirms(measured),
+        *(_slow_modes(one, policy) for one in measured if "slow mode" in one.counts),
         _stages(measured),
         _old_rules(measured),
         *(_evolution(one) for one in measured if "evolution" in one.counts),
@@ -84,6 +85,17 @@ def _confirms(measured: Sequence[Measured]) -> str:
             )
         )
     return table(header, rows)
+
+
+def _slow_modes(one: Measured, policy: Policy) -> str:
+    """No bound: no test of process values sees what did not happen in these processes."""
+    processes, counts, rows = small(policy).replicates or 0, one.counts["slow mode"], []
+    for name, mode in SLOW_MODES.items():
+        rate = Rate(int(counts[f"{name}: promoted"]), int(counts[f"{name}: confirms"]))
+        unseen = (1 - mode.share) ** processes
+        rows.append((name, f"{unseen:.1%}", f"{rate.value:.2%}", _count(rate)))
+    header = (f"own slow mode, mean gain min_gain ({one.noise})", "shows in no process")
+    return table((*header, "promoted", ""), rows)
 
 
 def _stages(measured: Sequence[Measured]) -> str:

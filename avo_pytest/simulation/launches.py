@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avo_pytest.devices.scenarios import Noise
+from avo_pytest.simulation.measured import SlowMode
 from avo_pytest.statistics import Array
 
 ARMS = ("candidate", "incumbent", "null")
@@ -58,11 +59,13 @@ class Launches:
 
 
 def draw(
-    noise: Noise, size: Size, gains: Array, random: np.random.Generator, *, heat: float = 0.0
-) -> Launches:
+    noise: Noise, size: Size, gains: Array, random: np.random.Generator, *, heat: float = 0.0,
+    mode: SlowMode | None = None,
+) -> Launches:  # fmt: skip
     """Everything that is timed for candidates of these true gains (log ratios).
 
-    `heat`: a launch after one of the candidate's is slower by that, whoever's it is.
+    `heat`: a launch after one of the candidate's is slower by that, whoever's it is. With a slow
+    `mode` the gains are those of the other processes.
     """
     shape = (len(gains), size.replicates, size.blocks, size.configurations)
     order = np.argsort(random.random((*shape, len(ARMS))), axis=-1)
@@ -72,6 +75,8 @@ def draw(
     log_ms += _carried(noise, launched, heat)
     biases = _loaded(noise, shape[:2], random)
     biases[..., 0] -= gains[:, None]
+    if mode is not None:
+        biases[..., 0] += mode.by * (random.random(shape[:2]) < mode.share)
     log_ms += np.take_along_axis(biases[:, :, None, None], launched, axis=-1)
     position = np.argsort(order, axis=-1)
     turns = log_ms[..., 1 : len(ARMS) + 1], log_ms[..., : len(ARMS) : -1]

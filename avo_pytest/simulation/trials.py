@@ -15,7 +15,7 @@ from avo_pytest.policy import Policy
 from avo_pytest.promotion import Kind, Verdict, decide
 from avo_pytest.screen import scale
 from avo_pytest.simulation import naive
-from avo_pytest.simulation.measured import OURS, STREAM
+from avo_pytest.simulation.measured import OURS, SLOW_MODES, STREAM, SlowMode
 from avo_pytest.simulation.screening import promising
 from avo_pytest.simulation.world import World, small, world
 from avo_pytest.statistics import Array
@@ -70,6 +70,17 @@ def above_min_gain(here: World, task: Task, random: np.random.Generator) -> Mapp
     return _kinds(decided(here, np.full(task.count, here.min_gain + task.excess), random))
 
 
+def slow_mode(here: World, task: Task, random: np.random.Generator) -> Mapping[str, float]:
+    """Candidates with a rare slow mode of their own, whose true mean gain is just min_gain."""
+    counts: dict[str, float] = {}
+    for name, mode in SLOW_MODES.items():
+        gains = np.full(task.count, here.min_gain + mode.mean)
+        verdicts = decided(here, gains, random, mode=mode)
+        counts[f"{name}: confirms"] = len(verdicts)
+        counts[f"{name}: promoted"] = sum(v.kind is Kind.PROMOTE for v in verdicts)
+    return counts
+
+
 def both_stages(here: World, task: Task, random: np.random.Generator) -> Mapping[str, float]:
     """Candidates that are no faster, through the screen and, those that pass it, the confirm."""
     passed, verdicts = _screened(here, task.policy, np.zeros(task.count), random)
@@ -111,6 +122,7 @@ TRIALS: Mapping[str, Trial] = MappingProxyType(
         "no change": no_change,
         "min_gain": above_min_gain,
         "power": above_min_gain,
+        "slow mode": slow_mode,
         "both stages": both_stages,
         "old rules": old_rules,
         "evolution": evolution,
@@ -119,10 +131,12 @@ TRIALS: Mapping[str, Trial] = MappingProxyType(
 
 
 def decided(
-    here: World, gains: Array, random: np.random.Generator, *, heat: float = 0.0
-) -> list[Verdict]:
+    here: World, gains: Array, random: np.random.Generator, *, heat: float = 0.0,
+    mode: SlowMode | None = None,
+) -> list[Verdict]:  # fmt: skip
     """The real rule on a whole confirm of each candidate."""
-    return [decide(record, here.policy) for record in here.records(gains, random, heat=heat)]
+    records = here.records(gains, random, heat=heat, mode=mode)
+    return [decide(record, here.policy) for record in records]
 
 
 def _ours(here: World, policy: Policy, gains: Array, random: np.random.Generator) -> naive.Decided:

@@ -14,6 +14,7 @@ from avo_pytest.devices.scenarios import NOISES, Noise
 from avo_pytest.policy import SIMULATED, Policy
 from avo_pytest.score import Record
 from avo_pytest.simulation.launches import Launches, Size, draw
+from avo_pytest.simulation.measured import SlowMode
 from avo_pytest.simulation.records import Recorder, recorder
 from avo_pytest.statistics import Array
 
@@ -38,12 +39,14 @@ class World:
         return effective_min_gain(self.policy, self.calibration)
 
     def records(
-        self, gains: Array, random: np.random.Generator, *, heat: float = 0.0
-    ) -> Iterator[Record]:
+        self, gains: Array, random: np.random.Generator, *, heat: float = 0.0,
+        mode: SlowMode | None = None,
+    ) -> Iterator[Record]:  # fmt: skip
         """A whole confirm of each candidate."""
         for start in range(0, len(gains), AT_ONCE):
             some = gains[start : start + AT_ONCE]
-            launches = draw(self.noise, self.recorder.size, some, random, heat=heat)
+            size = self.recorder.size
+            launches = draw(self.noise, size, some, random, heat=heat, mode=mode)
             yield from (self.recorder.record(launches, i) for i in range(len(some)))
 
     def blocks(
@@ -66,6 +69,7 @@ def small(policy: Policy) -> Policy:
     return replace(
         policy,
         isolation=SIMULATED,
+        error_budget="none",
         set="simulated",
         harness="simulated",
         configurations=tuple(f"configuration-{c}" for c in range(CONFIGURATIONS)),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avo_pytest.commands import doctor_github
+
 if TYPE_CHECKING:
     from avo_pytest.calibration import Calibration
 
@@ -20,18 +22,18 @@ EXAMPLES = """\
 examples:
   avo doctor                 everything, with the baselines of the kernels here
   avo doctor --root ../repo  of another repository
+  avo doctor --github        what the repository on GitHub lacks to run the gate
+  avo doctor --github OWNER/NAME --script > fix.sh
 
-exit status: 0 when CPU kernels can be scored here, 1 otherwise.
+--github reads with GITHUB_TOKEN (administration, actions, environments, variables: read), changes
+nothing, and names each fix as a line for the shell with `gh`; 2: GitHub could not be asked.
+
+exit status: 0 when CPU kernels can be scored here (or the gate can run there), else 1.
 """
 CUDA_PACKAGES = (
-    "cuda-core",
-    "cuda-bindings",
-    "nvidia-cuda-nvrtc",
-    "nvidia-nvjitlink",
-    "nvidia-cuda-runtime",
-    "nvidia-cuda-cuobjdump",
-    "nvidia-cuda-nvdisasm",
-)
+    "cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-nvjitlink", "nvidia-cuda-runtime",
+    "nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--root", type=Path, default=Path(), metavar="DIR", help="repository (default: here)"
     )
+    doctor_github.add_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings."""
+    if arguments.github is not None:
+        return doctor_github.run(arguments)
     lacks = False
     for finding in examine(arguments.root):
         print(f"{'ok     ' if finding.ok else 'missing'} {finding.what:<20} {finding.detail}")

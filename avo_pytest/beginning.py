@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from avo_pytest import gates
 from avo_pytest.entries import Entry
 from avo_pytest.lineage import Series, lineages
 from avo_pytest.report.badge import badges, placeholders
@@ -51,19 +50,8 @@ def ledger_files(root: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
 
 def judged(root: Path) -> list[Series]:
     """What the gate table has a judge for. Raises ValueError for a table that is not one."""
-    path = root / "pyproject.toml"
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
-    gates = table.get("tool", {}).get("avo", {}).get("gates", [])
-    try:
-        return [Series(g["kernel"], g["target"], g["device"]) for g in gates
-                if g.get("role") == "judge"]  # fmt: skip
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: [[tool.avo.gates]] needs kernel, target and device") from error
+    table = gates.load(root)
+    return [Series(g.kernel, g.target, g.device) for g in table if g.role == gates.JUDGE]
 
 
 def layout(root: Path, kernel: str) -> dict[Path, str]:

@@ -50,7 +50,7 @@ class Remote:
 
     def tips(self, refs: Sequence[str]) -> dict[str, str | None]:
         """What the refs (in full) point to on the remote, with their objects brought here."""
-        found = _git(self.repository, "ls-remote", "--", self.name, *refs)
+        found = git_text(self.repository, "ls-remote", "--", self.name, *refs)
         listed = {ref: sha for sha, ref in (line.split("\t") for line in found.splitlines())}
         for ref, sha in listed.items():
             if ref in refs and not has(self.repository, sha):
@@ -62,7 +62,7 @@ class Remote:
         wanted = f"+{ref}:{tracking(self.name, ref)}"
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=")
         try:
-            _git(self.repository, "fetch", *options, "--", self.name, wanted)
+            git_text(self.repository, "fetch", *options, "--", self.name, wanted)
         except GitError as error:
             if has(self.repository, sha):  # another process held the tracking ref's lock
                 return
@@ -102,7 +102,7 @@ class Remote:
                 return updates
             except Raced as race:
                 tries, why = tries + 1, str(race)
-                time.sleep(random.uniform(0.0, min(2.0, 0.05 * 2 ** min(tries, 6))))
+                time.sleep(random.uniform(0.0, min(0.4, 0.05 * 2 ** min(tries, 3))))
         raise GitError(f"{self.name}: lost {tries} races in {PATIENCE_S:.0f} s: {_said(why)}")
 
 
@@ -152,10 +152,10 @@ def read_file(repository: Any, commit: str | None, path: str) -> bytes | None:
 
 def read_folder(repository: Any, commit: str, folder: str) -> dict[str, bytes]:
     """Path → contents of all files below a folder of a commit, by two processes in all."""
-    listed = _git(repository, "ls-tree", "-r", "-z", commit, "--", f"{folder}/")
+    listed = git_text(repository, "ls-tree", "-r", "-z", commit, "--", f"{folder}/")
     entries = [line.split("\t", 1) for line in listed.split("\0") if line]
     names = "".join(f"{facts.split()[2]}\n" for facts, _ in entries)
-    out = _git_bytes(repository, "cat-file", "--batch", given=names.encode())
+    out = git_bytes(repository, "cat-file", "--batch", given=names.encode())
     contents, at = {}, 0
     for _, path in entries:
         header, _, _ = out[at : at + 200].partition(b"\n")
@@ -172,28 +172,43 @@ def write_commit(
     with tempfile.TemporaryDirectory(prefix="avo-index-") as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         if parent is not None:
-            _git(repository, "read-tree", parent, env=index)
-        rows = [f"100644 {write_blob(repository, c)}\t{p}\0" for p, c in changes.items()]
-        _git(repository, "update-index", "-z", "--index-info", given="".join(rows), env=index)
-        tree = _git(repository, "write-tree", env=index)
+            git_text(repository, "read-tree", parent, env=index)
+        blobs = write_blobs(repository, list(changes.values()))
+        rows = [f"100644 {b}\t{p}\0" for p, b in zip(changes, blobs, strict=True)]
+        git_text(repository, "update-index", "-z", "--index-info", given="".join(rows), env=index)
+        tree = git_text(repository, "write-tree", env=index)
     parents = [] if parent is None else ["-p", parent]
-    return _git(repository, "commit-tree", tree, *parents, given=message)
+    return git_text(repository, "commit-tree", tree, *parents, given=message)
+
+
+def write_blobs(repository: Any, contents: Sequence[bytes]) -> list[str]:
+    """Store contents as they are; filters and hooks of the repository do not run."""
+    with tempfile.TemporaryDirectory(prefix="avo-blobs-") as folder:
+        paths = [Path(folder) / str(number) for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        names = "".join(f"{path}\n" for path in paths)
+        line = ("hash-object", "-w", "--no-filters", "--stdin-paths")
+        return git_text(repository, *line, given=names).split()
 
 
 def write_blob(repository: Any, content: bytes) -> str:
-    """Store contents as they are; filters and hooks of the repository do not run."""
-    out = _git_bytes(repository, "hash-object", "-w", "--stdin", "--no-filters", given=content)
-    return out.decode().strip()
+    """The same of one."""
+    return write_blobs(repository, [content])[0]
 
 
-def _git(repository: Any, *line: str, given: str = "", env: Mapping[str, str] | None = None) -> str:
-    out = _git_bytes(repository, *line, given=given.encode(), env=env)
+def git_text(
+    repository: Any, *line: str, given: str = "", env: Mapping[str, str] | None = None
+) -> str:
+    """What a git command prints, without the last newline. Raises GitError."""
+    out = git_bytes(repository, *line, given=given.encode(), env=env)
     return out.decode("utf-8", "surrogateescape").strip()
 
 
-def _git_bytes(
+def git_bytes(
     repository: Any, *line: str, given: bytes = b"", env: Mapping[str, str] | None = None
 ) -> bytes:
+    """The same as it is."""
     import git
 
     with tempfile.TemporaryFile() as stdin:  # a real file: git reads it by its descriptor
@@ -210,9 +225,11 @@ def _git_bytes(
 
 
 def _environment() -> dict[str, str]:
-    """Ours as committer; a missing password is an error, not a question nobody answers."""
+    """Ours as committer; a missing password is an error, not a question nobody answers; objects
+    are what their names say, whatever this clone would put in their place."""
     names = {f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in COMMITTER.items()}
-    return {**os.environ, **names, "GIT_TERMINAL_PROMPT": "0"}
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1"}
+    return {**os.environ, **names, **quiet}
 
 
 def _said(text: str) -> str:

@@ -12,7 +12,8 @@ from avo_pytest import __version__
 
 COMMANDS = (
     "score", "calibrate", "build", "doctor", "new", "power", "simulate", "verify",
-    "init", "lineage", "badge", "page", "export", "redteam",
+    "init", "lineage", "badge", "page", "export", "redteam", "audit", "demo",
+    "promote", "revert", "runner", "ci",
 )  # fmt: skip
 EXAMPLES = """\
 examples:
@@ -23,12 +24,18 @@ examples:
   avo score --mode confirm                       is it faster than main? with a stated error rate
   avo build --kernel attention --target sm80     compile without a GPU: registers, spills, SASS
   avo new kernel softmax                         a kernel, its problem and its tests to start from
+  avo promote record.json                        record a verdict; land it where it promotes
+  avo revert 7 --kernel K --target T             take a version back
   avo init                                       begin the ledger of this repository
   avo lineage                                    versions, ideas, gains, costs
   avo page --out site                            ... as one self-contained web page
+  avo audit                                      do the claimed gains add up?
   avo power --gain 0.3%                          what a confirm finds here, and for how long
   avo verify record.json                         does the verdict follow from its samples?
   avo simulate                                   how often the rule of promotion errs
+  avo ci --help                                  the jobs of the CI gate, by hand
+  avo runner setup --dry-run                     make this a machine that scores for a gate
+  avo demo                                       the gate at work, in a scratch repository
   avo redteam                                    are all cheats caught here, honest ones accepted?
 
 `avo COMMAND --help` explains one command.

@@ -19,6 +19,7 @@ from typing import Any
 SCHEMA = 1
 VERDICT, SEED, NOTE, AUDIT = "verdict", "seed", "note", "audit"
 REFUSAL, REVERT, EPOCH = "refusal", "revert", "epoch"
+HOLDS, REFUTED = "HOLDS", "REFUTED"  # verdicts of an audit
 JUDGE = "judge"  # the role whose figures badges may show
 ID = re.compile(r"(\d{6})(\d{2})-\d{6}-[0-9a-z]{4,40}")
 

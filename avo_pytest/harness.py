@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -13,12 +14,15 @@ DATA_SUFFIXES = (".cu", ".cpp", ".h")
 DATA_FILES = ("schemas/kernel.schema.json",)  # the other schemas describe what is written
 
 
-def harness_hash(root: Path, problem_ref: str) -> str:
-    """SHA-256 over the closure of worker and judge, their data files, and the problem's folder."""
-    files = sorted(_closure()) + sorted(_data_files())
+def harness_hash(root: Path, problem_ref: str, *, package: Path = PACKAGE) -> str:
+    """SHA-256 over the closure of worker and judge, their data files, and the problem's folder.
+
+    `package`: the judge's code, where it is not the one that runs.
+    """
+    files = sorted(_closure(package)) + sorted(_data_files(package))
     digest = hashlib.sha256()
     for path in files:
-        _add(digest, path.relative_to(PACKAGE).as_posix(), path)
+        _add(digest, path.relative_to(package).as_posix(), path)
     bench = (root / problem_ref.rpartition(":")[0]).parent
     for path in sorted(bench.glob("*.py")):
         _add(digest, f"bench/{path.name}", path)
@@ -31,38 +35,43 @@ def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
     digest.update(content)
 
 
-def _data_files() -> list[Path]:
-    sources = [
-        p for p in PACKAGE.rglob("*") if p.suffix in DATA_SUFFIXES and "templates" not in p.parts
-    ]
-    return sources + [PACKAGE / name for name in DATA_FILES]
+def _data_files(package: Path) -> list[Path]:
+    found = [p.relative_to(package) for p in package.rglob("*") if p.suffix in DATA_SUFFIXES]
+    sources = [package / p for p in found if "templates" not in p.parts]
+    return sources + [package / name for name in DATA_FILES]
 
 
-def _closure() -> set[Path]:
-    """Modules of this package reachable from ENTRIES by import statements, wherever they stand."""
+def _closure(package: Path) -> set[Path]:
+    """Modules of a package reachable from ENTRIES by import statements, wherever they stand."""
+    present = set(package.rglob("*.py"))
     found: set[Path] = set()
-    pending = [PACKAGE / f"{name}.py" for name in ENTRIES]
+    pending = [package / f"{name}.py" for name in ENTRIES]
     while pending:
         path = pending.pop()
         if path in found:
             continue
         found.add(path)
-        for name in _imported(path):
-            pending.extend(p for p in _module_files(name) if p not in found)
+        for name in _imported(path.read_bytes()):
+            pending.extend(
+                p for p in _module_files(package, name) if p in present and p not in found
+            )
     return found
 
 
-def _imported(path: Path) -> set[str]:
+@functools.lru_cache(maxsize=1024)
+def _imported(source: bytes) -> frozenset[str]:
+    """Of a module's text; parsing all of them takes longer than all else here."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {n for n in names if n.split(".")[0] == PACKAGE.name}
+    return frozenset(n for n in names if n.split(".")[0] == PACKAGE.name)
 
 
-def _module_files(name: str) -> list[Path]:
-    base = PACKAGE.joinpath(*name.split(".")[1:])
-    return [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+def _module_files(package: Path, name: str) -> tuple[Path, Path]:
+    """Where a module of that name would be, of which there may be none."""
+    base = package.joinpath(*name.split(".")[1:])
+    return base.with_suffix(".py"), base / "__init__.py"

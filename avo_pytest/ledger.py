@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avo_pytest import branches
+from avo_pytest import branches, commits
 from avo_pytest.branches import HERE, GitError, Remote, Tips
 from avo_pytest.entries import ID, Damaged, Entry, from_line, to_line
 
@@ -74,7 +74,7 @@ def extended(
     """
     if tip is None:
         raise NoLedger("there is no ledger yet; make one: avo init")
-    changes = {k: v for k, v in (files or {}).items() if _differs(repository, tip, k, v)}
+    changes = commits.differing(repository, tip, files or {})
     lines, new, known = _new_lines(repository, tip, entries)
     if not lines and not changes:
         return Appended(tip, (), known)
@@ -231,10 +231,6 @@ def _text_lines(content: bytes, path: str) -> list[str]:
         return content.decode("ascii").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise Damaged(f"{path}: not plain text ({error.reason})") from error
-
-
-def _differs(repository: Any, tip: str, path: str, content: bytes) -> bool:
-    return branches.read_file(repository, tip, path) != content
 
 
 def _message(entries: Sequence[Entry], files: Mapping[str, bytes]) -> str:

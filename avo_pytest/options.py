@@ -7,6 +7,7 @@ same table without the prefix.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -19,8 +20,9 @@ import pytest
 TARGETS = ("auto", "cpu", "sm80", "sm90", "sm100")
 MODES = ("measure", "screen", "confirm")
 REGIMES = ("refreshed", "sustained")
+NONCE = "AVO_NONCE"  # in the environment
 UsageError = pytest.UsageError  # for those who are no part of pytest
-TABLES_OF_OTHERS = frozenset({"gates", "kernels", "policy"})  # of [tool.avo], not options
+TABLES_OF_OTHERS = frozenset({"agent", "gates", "kernels", "policy"})  # of [tool.avo], not options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Options:
     twin: bool = False
     json: Path | None = None
     exit_verdict: bool = False
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,12 @@ def _devices(text: str) -> tuple[str, ...]:
     return names
 
 
+def _nonce(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text):
+        raise ValueError("1 to 128 letters, digits, or _ . : -")
+    return text
+
+
 def _switch(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("true or false")
@@ -196,6 +205,12 @@ TABLE = (
         "12 INCORRECT, 13 INVALID or not measurable, 14 NO-CHANGE",
         _switch,
     ),
+    Option(
+        "nonce",
+        "TEXT",
+        "kept in the record, for whoever asked to know his answer again (default: $AVO_NONCE)",
+        _nonce,
+    ),
 )
 
 
@@ -220,6 +235,8 @@ def parse(given: Mapping[str, str | None], root: Path) -> Options:
     table = _table(root / "pyproject.toml")
     for option in TABLE:
         text, source = given.get(option.name), option.flag
+        if text is None and option.name == "nonce" and os.environ.get(NONCE):
+            text, source = os.environ[NONCE], NONCE
         if text is None and option.name in table:
             text, source = _as_text(table[option.name]), f"[tool.avo] {option.name}"
         if text is None:

@@ -70,6 +70,11 @@ class PolicyError(ValueError):
     """A policy that cannot be in force; the sentence names file, table and key."""
 
 
+def kind_of(target: str) -> DeviceKind:
+    """Which defaults and sets a target has."""
+    return "cpu" if target in ("cpu", SIMULATED) else "cuda"
+
+
 def load(root: Path, kind: DeviceKind) -> Policy:
     """The policy of a tree for one kind of device. Raises PolicyError."""
     path = root / "pyproject.toml"

@@ -18,5 +18,11 @@ def printable(text: str, line: str = "\n") -> str:
     return line.join(part for part in lines if part.strip())
 
 
+def one_plain_line(text: str, length: int) -> str:
+    """The text as one line of at most `length` characters, without control characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 def _plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "?" for c in text)

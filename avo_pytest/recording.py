@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avo_pytest.entries import VERDICT, Entry, Interval
 from avo_pytest.evidence import EvidenceError
 from avo_pytest.ledger import raw_facts
+from avo_pytest.printable import one_plain_line
 from avo_pytest.score import Record, Status
 from avo_pytest.summary import GroupRow, Row, Summary, summarise
 
 SHORT = 80
+EPOCH_DIGITS = 12
 # Of the environment, what tells machines apart; the whole is in the record
 ENVIRONMENT = (
     "device",
@@ -48,27 +52,45 @@ class Circumstances:
 
 def entry_of(record: Record, circumstances: Circumstances) -> Entry:
     """The entry of a record; its verdict is the one that `derived` holds, if any."""
+    return under(told(record), circumstances)
+
+
+def under(entry: Entry, circumstances: Circumstances) -> Entry:
+    """What a record tells, with what it does not know."""
+    known = circumstances
+    return replace(
+        entry,
+        kind=known.kind,
+        device=known.device or entry.device,
+        role=known.role,
+        epoch=known.epoch or entry.epoch,
+        version=known.version,
+        idea=clean(known.idea),
+        author=clean(known.author),
+        commit=known.commit,
+        cost={**entry.cost, **known.cost},
+        raw={**entry.raw, "stored": known.stored},
+    )
+
+
+def told(record: Record) -> Entry:
+    """What a record says about itself."""
     summary = _summary(record)
     verdict: Mapping[str, Any] = record.derived.get("verdict") or {}
     return Entry(
         id=record.run,
-        kind=circumstances.kind,
+        kind=VERDICT,
         created=record.created,
         kernel=record.kernel,
         target=record.target,
-        device=circumstances.device or _short(record.environment.get("device", "")),
-        role=circumstances.role,
+        device=_short(record.environment.get("device", "")),
         mode=record.mode,
         set=record.set,
         regime=record.regime,
         isolation=record.isolation,
-        epoch=circumstances.epoch,
+        epoch=epoch_of(record.harness),
         verdict=str(verdict.get("kind", "")) or _verdict(record),
         reasons=_reasons(verdict, summary),
-        version=circumstances.version,
-        idea=clean(circumstances.idea),
-        author=clean(circumstances.author),
-        commit=circumstances.commit,
         gain=_gain(verdict),
         p_value=verdict.get("p_value"),
         replicates=int(verdict.get("replicates") or len(record.replicates)),
@@ -78,17 +100,21 @@ def entry_of(record: Record, circumstances: Circumstances) -> Entry:
         configurations={row.configuration: _row(row) for row in summary.rows},
         identities=_identities(record),
         environment={k: _short(record.environment[k]) for k in ENVIRONMENT if k in _named(record)},
-        cost={**_cost(record), **circumstances.cost},
+        cost=_cost(record),
         noise=_noise(record.calibration),
         plan={k: v for k, v in record.plan.items() if isinstance(v, (int, float, str))},
-        raw={**raw_facts(record.to_json()), "stored": circumstances.stored},
+        raw=raw_facts(record.to_json()),
     )
+
+
+def epoch_of(harness: str) -> str:
+    """The name of the period in which one harness and problem judge."""
+    return harness[:EPOCH_DIGITS]
 
 
 def clean(text: str) -> str:
     """An outsider's text as one plain line of at most 120 characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 120 else line[:119] + "…"
+    return one_plain_line(text, 120)
 
 
 def _summary(record: Record) -> Summary:
@@ -126,18 +152,19 @@ def _gain(verdict: Mapping[str, Any]) -> Interval | None:
 
 
 def _group(row: GroupRow | None) -> dict[str, Any] | None:
-    if row is None:
+    """None too where so few blocks were measured that there is no interval."""
+    found = (row.tflops, row.tflops_low, row.tflops_high) if row else ()
+    if row is None or not all(map(math.isfinite, found)):
         return None
-    ratios = {name: [_round(x) for x in ratio] for name, ratio in row.ratios.items()}
-    return {"tflops": [_round(x) for x in (row.tflops, row.tflops_low, row.tflops_high)],
-            "vs": ratios}  # fmt: skip
+    ratios = {k: list(map(_round, v)) for k, v in row.ratios.items() if all(map(math.isfinite, v))}
+    return {"tflops": list(map(_round, found)), "vs": ratios}
 
 
 def _row(row: Row) -> dict[str, Any]:
     if row.status != "ok":
         return {"group": row.group, "status": row.status}
     figures = _group(GroupRow(row.tflops, row.tflops_low, row.tflops_high, row.ratios))
-    return {"group": row.group, **(figures or {})}
+    return {"group": row.group, **(figures or {"status": "too few blocks"})}
 
 
 def _identities(record: Record) -> dict[str, str]:
@@ -148,8 +175,10 @@ def _identities(record: Record) -> dict[str, str]:
         if arm.role == "candidate":
             found["artifact"] = arm.artifact
     for name, value in (("environment", record.environment), ("policy", record.policy)):
-        if value:
-            found[name] = hashlib.sha256(repr(sorted(value.items())).encode()).hexdigest()
+        if value:  # of a policy this is `policy.digest`
+            text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+            found[name] = hashlib.sha256(text.encode()).hexdigest()
+    found["nonce"] = record.nonce
     return {key: value for key, value in found.items() if value}
 
 

@@ -195,6 +195,7 @@ class Run:
             attempts=self.attempts,
             absent=self.absent,
             notes=tuple(self.notes),
+            nonce=request.nonce,
         )
 
     def save(self, record: Record) -> list[str]:

@@ -102,6 +102,11 @@ def level() -> tuple[Level, str]:
     return ("none" if how == "none" else "child"), explanation
 
 
+def mechanism() -> Mechanism:
+    """What `run` uses on this machine; a caller may pass it on to processes of its own."""
+    return _best()[0]
+
+
 def wrapped(
     argv: Sequence[str],
     *,

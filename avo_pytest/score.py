@@ -156,6 +156,7 @@ class Record:
     derived: Mapping[str, Any] = field(default_factory=dict)  # what pure functions made of the rest
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    nonce: str = ""  # of who asked for it: a verdict is good for one question, once
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no NaN."""
@@ -171,6 +172,7 @@ class Record:
             raise ValueError(f"record schema {raw.get('schema')!r}: this version reads {SCHEMA}")
         parts = {name: tuple(map(of, list_of(raw, name, dict))) for name, of in _PARTS.items()}
         notes = tuple(list_of(raw, "notes", str))
+        raw = {"nonce": "", **raw}  # records from before there was one
         record: Record = build(Record, raw, **parts, notes=notes)
         return record
 

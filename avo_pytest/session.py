@@ -221,6 +221,7 @@ class Session:
             twin=o.twin,
             threads=o.threads,
             json=o.json,
+            nonce=o.nonce,
         )
 
     @contextmanager

@@ -50,6 +50,10 @@ class Verdict:
     replicates: int = 0
     guards: dict[str, float | str] = field(default_factory=dict)
 
+    def told(self) -> str:
+        """The rules that spoke, each with its sentence."""
+        return "; ".join(f"{r.rule}: {r.text}" for r in self.reasons)
+
     def plain(self) -> dict[str, Any]:
         """Plain JSON, as `Record.derived` holds it."""
         raw = asdict(self)

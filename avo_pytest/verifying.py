@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from avo_pytest import policy as policies
 from avo_pytest.harness import harness_hash
 from avo_pytest.loading import load_problem, problem_reference
-from avo_pytest.policy import DEFAULTS, SIMULATED, Policy, PolicyError, from_dict, load
+from avo_pytest.policy import DEFAULTS, Policy, PolicyError, from_dict, load
 from avo_pytest.problem import DeviceKind, Problem
 from avo_pytest.promotion import Verdict, decide, derive
 from avo_pytest.score import Record
@@ -47,7 +48,7 @@ def recorded_policy(record: Record) -> Policy:
 
 def kind_of(record: Record) -> DeviceKind:
     """Which defaults and sets its target has."""
-    return "cpu" if record.target in ("cpu", SIMULATED) else "cuda"
+    return policies.kind_of(record.target)
 
 
 def against_itself(record: Record) -> Iterator[str]:
@@ -81,7 +82,7 @@ def against_tree(record: Record, root: Path) -> Iterator[str]:
     harness = harness_hash(root, problem_reference(record.kernel, root))
     if harness != record.harness:
         yield f"harness: measured by {record.harness[:12] or 'none'}, this tree's is {harness[:12]}"
-    yield from _problem(record, problem)
+    yield from against_problem(record, problem)
     names = tuple(c.name for c in problem.throughput.get(kind_of(record), {}).get(record.set, ()))
     own = replace(policy, set=record.set, harness=harness, configurations=names)
     verdict = decide(record, own)
@@ -91,10 +92,11 @@ def against_tree(record: Record, root: Path) -> Iterator[str]:
 
 def told(verdict: Verdict) -> str:
     """The rules that spoke, each with its sentence."""
-    return "; ".join(f"{r.rule}: {r.text}" for r in verdict.reasons)
+    return verdict.told()
 
 
-def _problem(record: Record, problem: Problem) -> Iterator[str]:
+def against_problem(record: Record, problem: Problem) -> Iterator[str]:
+    """Configurations, FLOPs and correctness checks are those of a problem."""
     sets = problem.throughput.get(kind_of(record), {})
     if record.set not in sets:
         yield f"set {record.set!r}: this tree's problem has {', '.join(sets) or 'none'}"

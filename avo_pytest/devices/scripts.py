@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Script:
 
     A `fault` begins with the arm's launch `at`, counted from 0 in each process over all
     configurations, timed or not, and lasts; in these `replicates`, or in all if none are named.
+    `constants` are those of a real manifest, for a sweep: each step of one away from where it is
+    `best` costs `slope` of the gain.
     """
 
     target: str = DEVICE
@@ -42,6 +44,9 @@ class Script:
     at: int = 0
     replicates: tuple[int, ...] = ()
     comment: str = ""
+    constants: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    best: Mapping[str, int] = field(default_factory=dict)
+    slope: float = 0.0
 
     def faulty(self, launch: int, replicate: int) -> str:
         """The fault of this launch, or nothing."""
@@ -80,4 +85,15 @@ def _read(path: Path) -> Script:
     script: Script = made(Script, table, str(path))
     if script.fault and script.fault not in FAULTS:
         raise ValueError(f"{path}: fault {script.fault!r}: one of {', '.join(FAULTS)}")
-    return script
+    return replace(script, gain=script.gain - script.slope * _away(script, str(path)))
+
+
+def _away(script: Script, where: str) -> float:
+    """Steps between the constants and where they are best."""
+    try:
+        return sum(
+            abs(script.constants[name]["value"] - best) / script.constants[name].get("step", 1)
+            for name, best in script.best.items()
+        )
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(f"{where}: constants: each of `best` needs a value ({error!r})") from error

@@ -30,7 +30,8 @@ def verdict_lines(record: Record) -> list[str]:
 def _gain(record: Record, found: Mapping[str, Any]) -> Iterator[str]:
     if found["gain"] is None:
         return
-    level = f"{100 * (1 - record.policy['alpha_confirm']):g} %"
+    alpha = record.plan.get("alpha", record.policy["alpha_confirm"])
+    level = f"{100 * (1 - alpha):.5g} %"
     yield (
         f"{percent(found['gain'])}, from {percent(found['lower'])} to {percent(found['upper'])} "
         f"(one-sided bounds at {level}); p = {found['p_value']:.2g}, by sign flips "

@@ -13,6 +13,8 @@ from avo_pytest.devices.probe import find_cuda
 from avo_pytest.judge import Judge, Request
 from avo_pytest.score import Status
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 BAD = Path(__file__).parents[1] / "bad"
 HAS_GPU = find_cuda(0)[0] is not None

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from avo_pytest.attempts import Attempt, Identity, begin, end
+from avo_pytest.error_budget import gamma
 from avo_pytest.judge import Judge, Request, RequestError
 from avo_pytest.loading import _module
 from avo_pytest.score import Record, Stage, Status
@@ -302,3 +304,27 @@ def _processes_in(root: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def test_an_error_budget_sets_the_level_and_the_record_shows_why(repository):
+    text = (repository / "pyproject.toml").read_text()
+    (repository / "pyproject.toml").write_text(text + 'error_budget = "lord"\n')
+    helper.script(repository, gain=0.02)
+    earlier = Attempt(
+        run="earlier", created="", seed=1, artifacts=("", ""), model="",
+        identity=Identity(
+            kernel="toy", target="simulated", set="two", candidate="", incumbent="",
+            harness="", policy="", configurations=(), devices=(),
+        ),
+    )  # fmt: skip
+    (repository / ".avo").mkdir(exist_ok=True)
+    for run_id, kind, p_value in (("a", "PROMOTE", 1e-6), ("b", "REJECT", 0.3)):
+        begin(repository / ".avo", replace(earlier, run=run_id))
+        end(repository / ".avo", run_id, kind, p_value)
+    done = confirm(repository)
+    assert (done.returncode, verdict(repository)) == (0, "PROMOTE"), done.stdout
+    record = record_of(repository)
+    assert record.attempts["past"] == [[1e-6, True], [0.3, False]]
+    assert record.plan["alpha"] == pytest.approx(0.025 * (gamma(3) + gamma(2)))
+    assert record.plan["replicates"] == 11 > PLANNED  # 2^-8 is above that level
+    assert "agrees: PROMOTE" in run(repository, *AVO, "verify", "record.json").stdout

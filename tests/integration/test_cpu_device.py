@@ -25,7 +25,10 @@ from avo_pytest.loading import load_problem
 from avo_pytest.plan import Argument, Launch, LaunchPlan, Workspace
 from avo_pytest.problem import Configuration, TensorSpec
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux"),
+]
 
 HERE = Path(__file__).parent / "cpu_device"
 ROWS = 1001  # does not fill its last page, so that there is room for a canary

@@ -22,7 +22,10 @@ from avo_pytest.loading import load_problem
 from avo_pytest.plan import Argument, Launch, LaunchPlan
 from avo_pytest.problem import Configuration
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux"),
+]
 
 HERE = Path(__file__).parent / "cpu_device"
 ROWS = 64

@@ -8,9 +8,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from avo_pytest.judge import Judge, Request
 from avo_pytest.report.outcome import Outcome, outcome
 from avo_pytest.summary import summarise
+
+pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[2]
 QUICK = "b2-h8-s512-d128-causal"

@@ -16,6 +16,8 @@ import pytest
 import avo_pytest.judge  # noqa: F401
 from avo_pytest.commands.new import kernel_files
 
+pytestmark = pytest.mark.alone
+
 pytest_plugins = ["pytester"]
 
 

@@ -16,6 +16,8 @@ import pytest
 from avo_pytest.commands.new import kernel_files
 from avo_pytest.score import Record
 
+pytestmark = pytest.mark.alone
+
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 FULL_DISK = """
 import errno, os
@@ -130,7 +132,7 @@ def test_a_subset_by_avo_score(repository):
 
 
 def test_without_avo_score_it_is_an_ordinary_benchmark(repository):
-    done = run(repository, *PYTEST, "bench", "-k", "r3-w7 or r2048")
+    done = run(repository, *PYTEST, "bench", "-k", "r3-w7 or r8192")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^test_throughput\[r8192-w1024\] +[\d.]", done.stdout, re.M)
     assert "AVO score" not in done.stdout

@@ -19,6 +19,8 @@ from avo_pytest.redteam.runner import Result, Runner
 from avo_pytest.redteam.suite import Case, SuiteError, chosen, load
 from avo_pytest.redteam.trial import Outcome
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 CASES = load(ROOT)
 confined = pytest.mark.skipif(

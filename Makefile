@@ -14,13 +14,15 @@ LOCK := requirements/$(if $(GPU),gpu,cpu).txt
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help score test soak lint clean compiler
+.PHONY: help score test soak demo evolve lint clean compiler
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make score            score the kernel on this machine (ARGS="--avo-target cpu" passes options on)'
 	@echo 'make test             run the tests               (ARGS="-k name" passes options on)'
 	@echo 'make soak             run the long form of the tests'
+	@echo 'make demo             the gate at work in a scratch repository: no GPU, no key, no network'
+	@echo 'make evolve           search for better constants of the CPU kernel: at most 10 minutes, no key'
 	@echo 'make lint             ruff and mypy'
 	@echo 'make clean            remove .venv, caches and builds; records in .avo/runs stay'
 	@echo 'TORCH=cpu|gpu|none    which torch to install (default: the GPU build where nvidia-smi is found,'
@@ -30,11 +32,22 @@ help:
 score: $(VENV)/installed $(VENV)/torch-$(TORCH) | compiler
 	@$(PY) -m pytest --avo-score $(ARGS)
 
+# Two at a time, then those that measure. That nothing was chosen (5) is fine for one of them.
 test: $(VENV)/installed-dev $(VENV)/torch-$(TORCH) | compiler
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile -m 'not soak and not alone' $(call report,first) $(ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest -m 'alone and not soak' $(call report,alone) $(ARGS) || [ $$? -eq 5 ]
+report = $(if $(REPORTS),--junitxml=$(REPORTS)/$(1).xml)
 
 soak: $(VENV)/installed-dev $(VENV)/torch-$(TORCH) | compiler
 	@$(PY) -m pytest -m soak $(ARGS)
+
+demo: $(VENV)/installed-dev
+	@rm -rf .avo/demo
+	@$(PY) -m avo_pytest demo --keep .avo/demo
+
+# In repositories of its own below .avo/evolve: your branches and origin are left alone.
+evolve: $(VENV)/installed-agent | compiler
+	@$(PY) -m agent evolve --operator sweep --target cpu --steps 1 --max-hours 0.14 $(ARGS)
 
 lint: $(VENV)/installed-dev
 	@$(PY) -m ruff check .
@@ -63,7 +76,11 @@ $(VENV)/installed: pyproject.toml requirements/cpu.txt requirements/gpu.txt | co
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(PIP) --constraint $(LOCK) --editable '.[dev,report]'
+	@$(PIP) --constraint $(LOCK) --editable '.[dev,report,ci,agent]'
+	@touch $@
+
+$(VENV)/installed-agent: $(VENV)/installed
+	@$(PIP) --constraint $(LOCK) --editable '.[agent]'
 	@touch $@
 
 # Without torch its baselines are missing and everything else works, so a failure here is no error.

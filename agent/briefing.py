@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from agent import prompts
+from agent import prompts, shell
 from agent.run import Run
 from agent.state import ABANDONED, ACCEPTED, BEGUN, ENDED, JUDGED, PROPOSED, StepState
 from agent.step import Limits
@@ -30,8 +30,8 @@ def brief(run: Run, step: StepState) -> str:
             "brief",
             **place,
             folder=f"kernels/{run.plan.kernel}/{run.plan.target}",
-            standing=_standing(run, step),
-            lineage=_lineage(run),
+            standing=_standing(run, step) + _without_shell(run),
+            lineage=lineage(run),
             failed=_failed(run, step),
             memory=_notes(run),
             direction=str(step.fact(BEGUN, "directed", "") or "Yours to choose."),
@@ -92,7 +92,13 @@ def _standing(run: Run, step: StepState) -> str:
     )
 
 
-def _lineage(run: Run) -> str:
+def _without_shell(run: Run) -> str:
+    """Why a model misses a tool that it may know from elsewhere."""
+    why = shell.refusal() if run.plan.operator == "claude" else ""
+    return f" There is no shell here: {why}." if why else ""
+
+
+def lineage(run: Run) -> str:
     """This run's steps that got anywhere; the rest is for the `lineage` tool."""
     if run.plan.control:
         return "Not for this session."

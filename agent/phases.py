@@ -8,8 +8,10 @@ found again, and a record that is in the ledger is known there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from agent import briefing, judging
@@ -35,6 +37,7 @@ from avo_pytest.recording import clean
 
 Facts = dict[str, Any]
 SEEDS = 1_000_003  # between the seeds of two steps
+HALF_WRITTEN = re.compile(r"\.new-[0-9a-f]{12}")  # as `agent.tools.beneath` calls it
 MOST_BROKEN = 2  # times that an operator may break in one step
 
 
@@ -58,6 +61,7 @@ def vary(run: Run, step: StepState) -> Facts | None:
     """Let the operator work, or go on working."""
     space = run.space(step)
     worktree = space.worktree(step.number)
+    _tidy(space.folder(step.number))
     spend = Metered(run.spend)
     tools = watched(run, step, worktree, spend)
     given = Step(
@@ -90,6 +94,13 @@ def vary(run: Run, step: StepState) -> Facts | None:
         "attempts": outcome.attempts,
         "usage": dict(outcome.usage),
     }
+
+
+def _tidy(folder: Path) -> None:
+    """A write that a kill cut short leaves its new file beside the old one; no proposal may."""
+    for path in folder.rglob(".new-*"):
+        if HALF_WRITTEN.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def _again(run: Run, step: StepState, reason: str) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from agent import briefing
 from agent.detector import Attempted
 from agent.run import Run
 from agent.state import ACCEPTED, DIRECTED, ENDED, JUDGED, RESET, StepState
@@ -15,7 +16,7 @@ def steer(run: Run, island: int) -> Intervention | None:
         return None
     seen = attempts(run, island)
     course = _course(run, island)
-    text = digest(seen, notes=run.memory.text())
+    text = digest(seen, lineage=briefing.lineage(run), notes=run.memory.text())
     course, intervention = supervise(course, seen, digest=text, model=run.ask)
     if intervention is None:
         return None

@@ -15,7 +15,7 @@ from avo_pytest.loading import _module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 api = _module(ROOT / "tests" / "messages_api.py")
-agent_step = _module(ROOT / "tests" / "agent_step.py")
+model_step = _module(ROOT / "tests" / "model_step.py")
 
 
 def test_a_real_step_is_told_and_exported(monkeypatch, tmp_path):
@@ -32,8 +32,8 @@ def test_a_real_step_is_told_and_exported(monkeypatch, tmp_path):
     with api.MessagesApi(script) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        step = agent_step.make(tmp_path)
-        outcome = agent_step.vary(step)
+        step = model_step.make(tmp_path)
+        outcome = model_step.vary(step)
     assert steps(tmp_path) == [step.directory]
     lines = list(told(step.directory))
     for words in ("Make it faster.", "Two rows share a load.", "I try pairs.", "gain +1.2 %"):

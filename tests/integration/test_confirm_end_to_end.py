@@ -24,6 +24,8 @@ from avo_pytest.loading import _module
 from avo_pytest.score import Record, Stage, Status
 
 helper = _module(Path(__file__).parents[1] / "simulated_repository.py")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts aside
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AVO = (sys.executable, "-m", "avo_pytest")
 SCORE = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--avo-score", "-q")

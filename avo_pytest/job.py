@@ -16,7 +16,7 @@ class Job:
     root: str
     device: str
     threads: int
-    seed: str  # 64 hex digits; contents of all inputs derive from it
+    seed: str  # 64 hex digits; contents of inputs and orders derive from it
     cache: str
     arms: tuple[Mapping[str, Any], ...]
     checks: tuple[Mapping[str, Any], ...] = ()  # {"configuration": …, "seed": …}

@@ -175,7 +175,7 @@ TABLE = (
     Option("configuration", "GLOB", "only these configurations; the run is then a SUBSET", _text),
     Option("baselines", "NAMES", "all, none, or names separated by commas (default: all)", _names),
     Option("blocks", "N", "how many blocks to measure: more blocks, narrower intervals", _count),
-    Option("seed", "N", "replay the random configurations and inputs of a run", _seed),
+    Option("seed", "N", "replay the random configurations, inputs and orders of a run", _seed),
     Option("threads", "N", "threads of CPU kernels and baselines (default: all cores)", _count),
     Option(
         "mode",

@@ -199,8 +199,8 @@ def _measure(
 ) -> None:
     benches: list[verification.Bench] = []
     configurations = [_configuration(raw) for raw in job.throughput]
+    order = random.Random(f"{job.seed} {job.replicate}")  # hashed: as secret as the seed
     if job.shuffle:  # which arm lies where in memory is drawn anew in each process
-        order = random.Random()
         arms = order.sample(list(arms), len(arms))
         order.shuffle(configurations)
     emit({"kind": "loading", "arms": [arm.name for arm in arms]})
@@ -212,7 +212,7 @@ def _measure(
             )
             benches.append(bench)
             _report(bench, verdicts, emit)
-        timing.measure(device, benches, job.blocks, emit, random.Random())
+        timing.measure(device, benches, job.blocks, emit, order)
     finally:
         for bench in benches:
             bench.stage.close()

@@ -24,7 +24,6 @@ POLICY = """\
 replicates = 8
 screen_blocks = 24
 confirm_blocks = 4
-max_reruns = 10
 isolation = "simulated"
 """
 AVO = (sys.executable, "-m", "avo_pytest")
@@ -75,10 +74,7 @@ def team(folder: Path, policy: str = POLICY) -> Path:
     git(desk, "push", "-q", "origin", "main")
     assert avo(desk, "init", "--remote").returncode == 0
     git(desk, "fetch", "-q", "origin")
-    for _ in range(5):  # noise with a long tail is refused
-        done = avo(desk, "calibrate", "--device=simulated", "--processes=8")
-        if done.returncode == 0:
-            break
+    done = avo(desk, "calibrate", "--device=simulated", "--processes=8")
     assert done.returncode == 0, done.stdout + done.stderr
     done = avo(desk, "promote", measured(desk, "seed.json"), "--remote", "origin")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -112,17 +108,6 @@ def confirmed(desk: Path, name: str, *options: str) -> Path:
     )  # fmt: skip
     _run(desk, *line, *options)
     return path
-
-
-def surely_promoted(desk: Path, name: str) -> Path:
-    """A better one's verdict. Now and then the scripted noise is beyond what was calibrated, which
-    is INVALID; then, like anybody, run it again."""
-    for _ in range(8):
-        path = confirmed(desk, name)
-        if (found := record(path).derived["verdict"])["kind"] == "PROMOTE":
-            return path
-        assert found["kind"] == "INVALID", found
-    raise AssertionError(found)
 
 
 def record(path: Path) -> Record:

@@ -69,12 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     from avo_pytest.branches import GitError
     from avo_pytest.entries import Damaged
     from avo_pytest.judge import JudgeFault, RequestError
+    from avo_pytest.options import UsageError
     from avo_pytest.policy import PolicyError
     from avo_pytest.source import SourceError
 
     try:
         return _audit(arguments)
-    except RequestError as error:
+    except (RequestError, UsageError) as error:
         return _refuse(str(error), USAGE)
     except (AuditError, GitError, Damaged, SourceError, PolicyError, OSError, ValueError) as error:
         return _refuse(str(error), FAILED)
@@ -151,7 +152,7 @@ def _record(arguments: argparse.Namespace, of: Subject) -> Record | None:
 
 
 def _measured(arguments: argparse.Namespace, of: Subject) -> Record | None:
-    from avo_pytest import auditing
+    from avo_pytest import auditing, options
     from avo_pytest.commands.judging import judged
     from avo_pytest.judge import Judge, Request
 
@@ -165,6 +166,7 @@ def _measured(arguments: argparse.Namespace, of: Subject) -> Record | None:
         incumbent=of.commits[1],
         set=of.rung.entry.set or None,
         blocks=arguments.blocks,
+        seed=options.parse({}, arguments.root).seed,
         processes=arguments.processes or auditing.PROCESSES,
         json=arguments.json,
     )

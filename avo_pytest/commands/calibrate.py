@@ -23,7 +23,9 @@ examples:
 Ctrl-C keeps the processes that have finished. exit status: 0 kept, 1 not (the machine was not
 quiet, too few processes), 4 usage.
 """
-PASSED = ("target", "set", "device", "devices", "incumbent", "candidate", "threads", "timeout")
+PASSED = (
+    "target", "set", "device", "devices", "incumbent", "candidate", "seed", "threads", "timeout",
+)  # fmt: skip
 REFUSED = 4
 
 
@@ -80,6 +82,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         candidate=asked.candidate,
         incumbent=asked.incumbent,
         set=asked.set,
+        seed=asked.seed,
         threads=asked.threads,
         timeout_s=asked.timeout,
         mode="calibrate",

@@ -35,7 +35,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("begun")
     desk = helper.team(folder)
     commit = helper.proposed(desk, "a better toy", gain=0.02)
-    helper.surely_promoted(desk, "better.json")
+    helper.confirmed(desk, "better.json")
     (folder / "better.txt").write_text(commit)
     return folder
 

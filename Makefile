@@ -39,7 +39,7 @@ test: $(VENV)/installed-dev $(VENV)/torch-$(TORCH) | compiler
 report = $(if $(REPORTS),--junitxml=$(REPORTS)/$(1).xml)
 
 soak: $(VENV)/installed-dev $(VENV)/torch-$(TORCH) | compiler
-	@$(PY) -m pytest -m soak $(ARGS)
+	@$(PY) -m pytest -m soak --hypothesis-profile=drawn $(ARGS)
 
 demo: $(VENV)/installed-dev
 	@rm -rf .avo/demo

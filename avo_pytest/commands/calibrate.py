@@ -104,7 +104,7 @@ def _keep(judge: Judge, record: Record) -> int:
     from avo_pytest.report.calibration import text
 
     found = record.derived["verdict"]
-    if found["kind"] == "INVALID":
+    if found["kind"] != "INCONCLUSIVE":  # which is all that a calibration can be
         for reason in found["reasons"]:
             print(f"avo calibrate: nothing is kept: {reason['text']}", file=sys.stderr)
             print(f"- {reason['advice']}", file=sys.stderr)

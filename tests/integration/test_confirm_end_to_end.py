@@ -83,6 +83,15 @@ def repository(calibrated: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("at", [0, 10], ids=["at once", "in the middle"])
+def test_a_kernel_that_is_wrong_is_no_calibration(repository, at):
+    helper.script(repository, "before", fault="zeros", at=at)
+    line = ("calibrate", "--device=simulated", "--incumbent=before", "--processes=8")
+    done = run(repository, *AVO, *line)
+    assert done.returncode == 1 and "nothing is kept" in done.stderr, done.stderr
+    assert len(list(repository.glob(".avo/calibrations/*.json"))) == 1  # the fixture's
+
+
 def test_a_gain_is_promoted_by_fresh_processes_as_planned(repository):
     helper.script(repository, gain=0.02)
     done = confirm(repository)
@@ -255,7 +264,7 @@ def test_a_confirm_that_was_stopped_goes_on(repository, number):
     helper.script(repository, gain=0.02)
     said = stop_within(repository, number)
     assert not re.search(r"\d\.\d{3}x", said)  # nobody has seen a value
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _processes_in(repository):
         assert time.monotonic() < deadline, "processes were left behind"
         time.sleep(0.05)

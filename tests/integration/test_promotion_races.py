@@ -145,7 +145,7 @@ def raced(
 
 def _settled(bare: Path) -> None:
     """A push whose recorder was killed may still be landing: until nothing holds a lock."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while list(bare.rglob("*.lock")) or list(bare.glob("objects/incoming-*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -76,7 +76,7 @@ def test_a_lasting_load_is_not_waited_for_longer_than_a_share_of_the_time() -> N
     time.sleep(0.1)
     reasons = [probe.slow(probe.settled()) for _ in range(10)]
     assert None not in reasons
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 2.5  # ten times the longest wait is 3
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,13 @@ def test_foreign_time_leaves_out_our_own_and_counts_newcomers() -> None:
 
 @linux
 def test_cpu_times_sees_other_processes() -> None:
-    loop = "import time\nend = time.monotonic() + 0.3\nwhile time.monotonic() < end: pass"
-    with subprocess.Popen([sys.executable, "-c", loop]) as process:
-        time.sleep(0.2)
-        before = cpu_times()[process.pid]
-        time.sleep(0.1)
-        assert cpu_times()[process.pid] > before
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            before, deadline = cpu_times()[process.pid], time.monotonic() + 60
+            while cpu_times()[process.pid] <= before:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            process.kill()
     assert process.pid not in cpu_times()
     assert cpu_times()[os.getpid()] > 0

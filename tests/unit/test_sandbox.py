@@ -240,14 +240,14 @@ sandbox.run([sys.executable, "-I", "-S", "-c", act], readable=python, cwd=Path({
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (tmp_path / "started").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         assert _working_in(str(tmp_path))
     finally:
         parent.kill()
         parent.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _working_in(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _working_in(str(tmp_path))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from avo_pytest import replicates
-from avo_pytest.evidence import gather
+from avo_pytest.evidence import TURNS, gather
 from avo_pytest.processes import ARMS, block_values
 from avo_pytest.replicates import Running
 from avo_pytest.run import Run
@@ -26,6 +26,7 @@ def run_screen(run: Run) -> Decision:
     """What it decided; "continue" where it gave up or a replicate failed (see `run.failure`)."""
     blocks = int(run.plan["screen_blocks"])
     earlier: list[float] = []
+    disturbed = 0
     decision: Decision = "continue"
     for number, planned in enumerate((math.ceil(blocks / 2), blocks // 2)):
         if not planned:
@@ -34,7 +35,7 @@ def run_screen(run: Run) -> Decision:
             number=number, stage=Stage.SCREEN, device=run.assignment.device, blocks=planned
         )
         run.stage(f"screen, process {number + 1} of at most 2: up to {planned} blocks")
-        look = _Look(run, running, earlier)
+        look = _Look(run, running, earlier, disturbed)
         try:
             replicates.play(run, running, run.arms, look)
         finally:
@@ -44,17 +45,23 @@ def run_screen(run: Run) -> Decision:
         if running.failure is not None:
             replicates.fail(run, running)
             return "continue"
-        earlier, decision = look.values, look.decision
+        earlier, decision, disturbed = look.values, look.decision, look.disturbed
+        if look.hopeless:
+            run.note(f"the screen was stopped: {disturbed} disturbed launches are too many")
+            return "continue"
         if decision != "continue":
             break
     return decision
 
 
 class _Look:
-    """Takes the stand after each block; true once it is decided."""
+    """Takes the stand after each block; true once it is decided, or hopeless."""
 
-    def __init__(self, run: Run, running: Running, earlier: Sequence[float]) -> None:
+    def __init__(
+        self, run: Run, running: Running, earlier: Sequence[float], disturbed: int
+    ) -> None:
         self._run, self._running, self._earlier = run, running, earlier
+        self._disturbed_before = self.disturbed = disturbed
         self._rho = scale(run.plan["block_sd"])
         self._names = [c.name for c in run.assignment.throughput]
         self.values = list(earlier)
@@ -74,8 +81,16 @@ class _Look:
             alpha=self._run.policy["alpha_screen"],
         )
         self.decision = stand.decision
+        found = sum(bool(s.disturbed) for s in self._running.samples)
+        self.disturbed = self._disturbed_before + found
         self._tell(stand)
-        return self.decision != "continue"
+        return self.decision != "continue" or self.hopeless
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether too many launches are disturbed, were all others of the screen quiet."""
+        launches = int(self._run.plan["screen_blocks"]) * TURNS * len(ARMS) * len(self._names)
+        return self.disturbed > launches * float(self._run.policy["max_disturbed"])
 
     def _tell(self, stand: Screening) -> None:
         total, done = int(self._run.plan["screen_blocks"]), len(self.values)

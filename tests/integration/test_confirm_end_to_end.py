@@ -207,6 +207,20 @@ def test_what_fails_ends_the_run(repository, script, machine, kind, code):
     assert [line.get("verdict") for line in attempts(repository)] == [None, kind]
 
 
+def test_a_screen_on_a_machine_that_is_too_busy_is_not_finished(repository):
+    """Of 24 blocks with 12 launches of each of two configurations 28 may be disturbed."""
+    helper.script(repository, gain=0.005)  # too little to be decided soon
+    machine = helper.scenario(repository, "[incidents]\ndisturbed = 0.9\ndisturbed_by = 0.0\n")
+    done = confirm(repository, f"--avo-device={machine}")
+    assert (done.returncode, verdict(repository)) == (13, "INVALID"), done.stdout
+    assert "disturbed launches are too many" in done.stdout
+    record = record_of(repository)
+    assert len({s.block for s in record.samples}) <= 3 and len(record.replicates) == 1
+    (reason,) = record.derived["verdict"]["reasons"]
+    assert reason["rule"] == "disturbed"
+    assert attempts(repository) == []
+
+
 def test_replicates_run_on_several_devices_at_once(repository):
     helper.script(repository, gain=0.02)
     done = confirm(repository, "--avo-devices=simulated,simulated:normal")

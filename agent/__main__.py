@@ -120,9 +120,7 @@ PLANNED = (
 
 
 def _plan(arguments: argparse.Namespace, root: Path) -> Plan:
-    from avo_pytest.collection import choose_kernel
-
-    kernel = choose_kernel(root, arguments.kernel)
+    kernel = _kernel(root, arguments.kernel)
     moment = datetime.now(UTC)
     settings = _given(arguments, ("command", "model", "effort"))
     score = tuple(arguments.score_arguments)
@@ -136,6 +134,17 @@ def _plan(arguments: argparse.Namespace, root: Path) -> Plan:
         **{"operator": "sweep", **_given(arguments, PLANNED)},
     )
     return replace(plan, steps=1) if plan.control else plan
+
+
+def _kernel(root: Path, wanted: str | None) -> str:
+    """The wanted kernel, or the only one. Raises StateError naming those that exist."""
+    from avo_pytest.collection import choose_kernel
+    from avo_pytest.options import UsageError
+
+    try:
+        return choose_kernel(root, wanted)
+    except UsageError as error:
+        raise StateError(str(error).replace("--avo-kernel", "which kernel")) from None
 
 
 def _given(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

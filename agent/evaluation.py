@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ MEASURED = "MEASURED"  # a measurement decides nothing
 FAILURES = 3  # shown of the checks that failed
 REASON = 400  # characters of each
 TAIL = 1200  # characters of a judge's last words
+PLACE = re.compile(r"/\S*/evaluations/[\w-]+/candidate/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,11 @@ def of_failure(mode: str, said: str, seconds: float, *, on_gpu: bool) -> Evaluat
         text=f"{mode}: {ERROR} (the judge did not finish; this says nothing about the candidate)\n"
         + "\n".join(lines)[-TAIL:],
     )
+
+
+def pathless(text: str) -> str:
+    """A judge's sentence without where this machine keeps the candidate."""
+    return PLACE.sub("", text)
 
 
 def _decided(found: Mapping[str, Any], record: Record, told: Outcome) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import pull_request
+from agent.evaluation import pathless
 from agent.run import Run
 from agent.state import BEGUN, JUDGED, PROPOSED, QUEUED, StepState
 from avo_pytest.entries import VERDICT, Entry
@@ -27,7 +27,6 @@ RERUNS = 2  # of a confirm that the machine spoiled
 POLL_S = 60.0
 USUAL_CONFIRM_S = 600.0  # reserved for the first confirm; later ones go by the longest so far
 PROMOTE_S = 900.0
-PLACE = re.compile(r"/\S*/evaluations/[\w-]+/candidate/")
 
 
 class JudgingError(Exception):
@@ -77,11 +76,6 @@ def _facts(found: Any) -> dict[str, Any]:
     verdict = str(found.verdict or "INVALID")
     reason = clean(pathless(str(found.reason)))
     return {"verdict": verdict, "correct": found.correct, "reason": reason, "record": path, **known}
-
-
-def pathless(text: str) -> str:
-    """A judge's sentence without where this machine keeps the candidate."""
-    return PLACE.sub("", text)
 
 
 def _expected_s(run: Run) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.judging import pathless
+from agent.evaluation import pathless
 from agent.run import Run
 from agent.state import ATTEMPT, StepState
 from agent.step import Result, Spend, Tool

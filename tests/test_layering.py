@@ -13,11 +13,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = "avo_pytest"
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
-}
+PACKAGE, AGENT = "avo_pytest", "agent"
+
+
+def modules(package: str) -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+JUDGE, VARYING = modules(PACKAGE), modules(AGENT)
+MODULES = JUDGE | VARYING
 FOREIGN = {"kernels", "bench", "agent"}
 HEAVY = ("torch", "numpy", "scipy", "cuda", "rich", "git", "jsonschema", "simpleeval")
 PYTEST_SHELL = {
@@ -26,6 +33,28 @@ PYTEST_SHELL = {
     "avo_pytest.plugin",
     "avo_pytest.replay",
     "avo_pytest.session",
+}
+# The agent meets the judge as a subprocess and a JSON record. These parts it imports, each for:
+MET = {
+    # what a record says, in the words in which `avo` says it
+    **dict.fromkeys(("score", "summary", "report.outcome", "strict_json"), "records"),
+    # versions, proposals and the ledger as git has them: one normal form, one reader
+    **dict.fromkeys(
+        ("branches", "commits", "identity", "source", "landing", "recording", "entries", "ledger",
+         "lineage", "report.entry", "report.ladder"), "lineage",
+    ),
+    # whether this machine is calibrated for the policy of main, and what a confirm will take
+    **dict.fromkeys(("policy", "calibration", "calibrations"), "preflight"),
+    # the same walls around the agent's shell, and the compiler's tools, as around the judge's
+    **dict.fromkeys(("sandbox", "confine", "toolchain"), "confinement"),
+    # which kernels there are, as pytest chooses among them
+    **dict.fromkeys(("collection", "options"), "command line"),
+    **dict.fromkeys(("printable", "journal", "ci.github"), "plain helpers"),
+    "loading": "agent.tools.traffic, a process of its own",
+}  # fmt: skip
+MEASURING = {  # what must never run in the agent's process
+    f"{PACKAGE}.{name}"
+    for name in ("judge", "worker", "timing", "build", "correctness", "devices", "promote")
 }
 MAX_LEVELS = 9
 MAX_FUNCTION_LINES = 60
@@ -62,12 +91,23 @@ def at_import(module: str) -> Iterator[ast.AST]:
 def needs(module: str) -> frozenset[str]:
     """Our modules that importing `module` imports."""
     found = {name for node in at_import(module) for name in imported(node)}
-    return frozenset(found & MODULES.keys() - {module, PACKAGE})
+    return frozenset(found & MODULES.keys() - {module, PACKAGE, AGENT})
 
 
 def levels(module: str, above: tuple[str, ...] = ()) -> int:
+    """Of its own package: the judge is one floor, the agent another on top of it."""
     assert module not in above, f"import cycle: {' → '.join([*above, module])}"
-    return 1 + max((levels(below, (*above, module)) for below in needs(module)), default=0)
+    own = [below for below in needs(module) if package(below) == package(module)]
+    return 1 + max((levels(below, (*above, module)) for below in own), default=0)
+
+
+def package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(module: str) -> set[str]:
+    """All that it imports, at whatever time."""
+    return {name for node in ast.walk(tree(module)) for name in imported(node)}
 
 
 def functions(module: str) -> list[tuple[str, int]]:
@@ -83,19 +123,38 @@ def test_imports_go_one_way(module):
     assert levels(module) <= MAX_LEVELS
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", JUDGE)
 def test_the_judge_knows_no_kernel_problem_or_agent(module):
-    names = {name.split(".")[0] for node in ast.walk(tree(module)) for name in imported(node)}
-    assert not names & FOREIGN
+    assert not {package(name) for name in imports(module)} & FOREIGN
+
+
+@pytest.mark.parametrize("module", VARYING)
+def test_the_agent_knows_no_kernel_or_problem_and_no_torch(module):
+    assert not {package(name) for name in imports(module)} & {"kernels", "bench", "torch"}
+
+
+def test_the_agent_imports_of_the_judge_what_is_listed():
+    found = {name for module in VARYING for name in imports(module) if package(name) == PACKAGE}
+    assert found - {PACKAGE} == {f"{PACKAGE}.{name}" for name in MET}
+
+
+def test_nothing_that_measures_runs_in_the_agents_process():
+    pending = {name for module in VARYING for name in imports(module)} & JUDGE.keys() - {PACKAGE}
+    reached: set[str] = set()
+    while pending:
+        reached |= pending
+        pending = {below for module in pending for below in needs(module)} - reached
+    assert not {m for m in reached if any(f"{m}.".startswith(f"{no}.") for no in MEASURING)}
+
+
+def test_problems_are_loaded_in_a_process_of_its_own():
+    loading = {m for m in VARYING if f"{PACKAGE}.loading" in imports(m)}
+    assert loading == {"agent.tools.traffic"}
+    assert not [m for m in VARYING if imports(m) & loading]
 
 
 def test_only_the_shell_knows_pytest():
-    knowing = {
-        module
-        for module in MODULES
-        if any("pytest" in set(imported(node)) for node in ast.walk(tree(module)))
-    }
-    assert knowing <= PYTEST_SHELL
+    assert {module for module in MODULES if "pytest" in imports(module)} <= PYTEST_SHELL
 
 
 def test_the_plugin_imports_nothing_heavy():
@@ -104,9 +163,10 @@ def test_the_plugin_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_functions_are_short():
-    lengths = [length for module in MODULES for _, length in functions(module)]
-    too_long = [f for module in MODULES for f in functions(module) if f[1] > MAX_FUNCTION_LINES]
+@pytest.mark.parametrize("of", [JUDGE, VARYING], ids=[PACKAGE, AGENT])
+def test_functions_are_short(of):
+    lengths = [length for module in of for _, length in functions(module)]
+    too_long = [f for module in of for f in functions(module) if f[1] > MAX_FUNCTION_LINES]
     assert not too_long
     assert sum(lengths) / len(lengths) <= MAX_MEAN_LINES
 

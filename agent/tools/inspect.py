@@ -20,7 +20,7 @@ from typing import Any
 from agent import guarded
 from agent.evaluate import Evaluator
 from agent.step import Result, Spend
-from agent.tools import counters, traffic
+from agent.tools import counters
 from agent.tools.loops import hot_loops
 from agent.tools.scoring import Scoring
 from agent.tools.tool import Declared, Pages, ToolError, choice, text
@@ -31,6 +31,7 @@ from avo_pytest.toolchain import Means
 
 BUILD_S = 300.0
 PROFILE_S = 300.0
+TRAFFIC = Path(__file__).with_name("traffic.py")  # which loads a problem: never in this process
 TRAFFIC_S = 60.0
 DISASSEMBLE = Means(60.0, 4 << 30, True)
 MOST_BYTES = 32 << 20  # of a disassembly
@@ -103,7 +104,7 @@ class Inspection:
 
     def _traffic(self) -> Mapping[str, int]:
         """Configuration → bytes that it must move at least; none where that cannot be told."""
-        line = [sys.executable, "-P", traffic.__file__, str(self.evaluator.root)]
+        line = [sys.executable, "-P", str(TRAFFIC), str(self.evaluator.root)]
         ended = guarded.run(
             [*line, self.evaluator.kernel], cwd=self.evaluator.root, timeout_s=TRAFFIC_S
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many bytes a launch must move at least: `python -P -m agent.tools.traffic ROOT KERNEL`.
+"""How many bytes a launch must move at least: `python -P agent/tools/traffic.py ROOT KERNEL`.
 
 A process of its own, because a problem is code of the repository, which the agent never imports.
 Prints JSON: configuration → bytes of all its tensors, each once.

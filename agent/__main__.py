@@ -67,6 +67,7 @@ def evolve(arguments: argparse.Namespace) -> int:
     try:
         if arguments.resume:
             home, plan = load(root, arguments.resume)
+            _refuse_more_than_one(plan, arguments)
             plan = replace(plan, **_given(arguments, RAISABLE))
         else:
             plan = _plan(arguments, root)
@@ -133,7 +134,18 @@ def _plan(arguments: argparse.Namespace, root: Path) -> Plan:
         operator_settings=settings,
         **{"operator": "sweep", **_given(arguments, PLANNED)},
     )
+    _refuse_more_than_one(plan, arguments)
     return replace(plan, steps=1) if plan.control else plan
+
+
+def _refuse_more_than_one(plan: Plan, arguments: argparse.Namespace) -> None:
+    """The control arm is one session of a model. Raises StateError for what would make it more."""
+    if not plan.control:
+        return
+    if plan.operator == "sweep":
+        raise StateError(f"--control {plan.control} needs a model: --operator claude or command")
+    if arguments.steps or arguments.islands:
+        raise StateError(f"--control {plan.control} is one step: without --steps and --islands")
 
 
 def _kernel(root: Path, wanted: str | None) -> str:

@@ -83,6 +83,8 @@ def _standing(run: Run, step: StepState) -> str:
     """Whether the tip is main, or some steps beyond it."""
     accepted = run.accepted(step.island)
     here = f"This is step {step.number} of run {run.plan.run}."
+    if run.plan.control:
+        here += " It is the only one: go on until you find no more, for one proposal ends the run."
     if not accepted:
         return f"{here} The worktree is main's version, the incumbent."
     gains = ", ".join(f"{one.gain:+.2%}" for one in accepted)

@@ -197,3 +197,73 @@ def test_an_evolution_survives_twenty_kills(swept, tmp_path, seed):
     home, code, said, asked, killed = evolution(root, kills=20, seed=seed)
     assert code == 0 and killed >= 15, said
     holds(home, said, asked, killed)
+
+
+# --- the control arm: one session, without what the loop adds ------------------------------------
+
+CONTROL = ("--operator", "claude", "--control", "single-session", "--name", "r1")
+NOTE = "what an earlier run found out"
+MANIFEST = "kernels/toy/simulated/kernel.toml"
+
+
+def write(text):
+    return messages.call(
+        "write_file", {"path": MANIFEST, "content": f'target = "simulated"\n{text}\n'}
+    )
+
+
+def session():
+    """Longer than a step of the loop may be."""
+    read = messages.call("read_file", {"path": MANIFEST})
+    yield from (messages.answer(read) for _ in range(81))
+    yield messages.answer(write("gain = 0.02"), messages.call("score", {"mode": "quick"}))
+    yield messages.answer(messages.call("wait", {}))
+    yield messages.answer(messages.call("submit", {"idea": "half of the work"}))
+
+
+def remembered(root):
+    """A note of an earlier run, where the machine keeps them."""
+    path = root / ".avo" / "memory" / "toy-simulated.jsonl"
+    path.parent.mkdir(parents=True)
+    line = {"at": "2026-11-01T00:00:00+00:00", "kind": "fact", "text": NOTE, "run": "r0", "step": 1}
+    path.write_text(json.dumps(line) + "\n")
+    return path
+
+
+def test_a_single_session_proposes_without_lineage_memory_or_supervisor(swept, tmp_path):
+    root = evolving.repository(tmp_path, swept[0])
+    home, memory = root / ".avo" / "evolve" / "r1", remembered(root)
+    before = memory.read_text()
+    with messages.MessagesApi(list(session())) as api:
+        code, said = evolve(root, *CONTROL, "--max-usd", "50", environment=api.environment)
+    assert code == 0, said
+    assert evolving.last(said).startswith("AVO evolve toy/simulated: version 1 was promoted: +")
+    assert told(home, "attempt", "mode", "verdict") == [("quick", "MEASURED")]
+    assert told(home, "judged", "step", "verdict") == [(1, "PROMOTE")]
+    assert [e["kind"] for e in evolving.ledger(home)] == ["seed", "verdict"]
+    assert not told(home, "directed")
+    assert {request["model"] for request in api.requests} == {messages.MODELS[0]}
+    offered = {tool["name"] for tool in api.requests[0]["tools"]}
+    assert {"score", "inspect", "knowledge", "submit"} <= offered
+    assert not offered & {"lineage", "memory"}
+    brief = json.dumps(api.requests[0]["messages"][0])
+    assert brief.count("Not for this session.") == 3 and "one proposal ends the run" in brief
+    assert NOTE not in json.dumps(api.requests) and memory.read_text() == before
+    assert "control arm single-session" in (home / "report.md").read_text()
+    assert 0 < sum(spent["usd"] for spent in settled(home)) < 50
+
+
+def settled(home):
+    lines = [json.loads(line) for line in (home / "budget.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == "settle"]
+
+
+def test_one_session_cannot_be_more_than_one(tmp_path):
+    root = evolving.repository(tmp_path)
+    for options, why in (
+        (("--control", "single-session"), "needs a model"),
+        ((*CONTROL, "--islands", "2"), "without --steps and --islands"),
+    ):
+        code, said = evolve(root, *options)
+        assert code == 2 and why in said, said
+    assert not (root / ".avo" / "evolve").exists()

@@ -34,6 +34,7 @@ class Request:
     target: str = "auto"
     device: str | None = None
     devices: tuple[str, ...] = ()  # over which the replicates of a confirm are shared out
+    share: str = ""  # "K/N": of a confirm that N machines do; empty: all of it
     candidate: str | None = None
     incumbent: str | None = None
     set: str | None = None
@@ -121,6 +122,8 @@ def assign(request: Request) -> Assignment:
 
 def _consistent(request: Request) -> Request:
     """Without what has no meaning in its mode. Raises RequestError for what contradicts it."""
+    if request.share:
+        _refuse_share(request)
     if request.devices:
         if request.device not in (None, request.devices[0]):
             raise RequestError(f"device {request.device} is not the first of --avo-devices")
@@ -140,6 +143,18 @@ def _consistent(request: Request) -> Request:
             "([tool.avo.policy] screen_blocks and confirm_blocks)"
         )
     return replace(request, baselines=(), twin=False)
+
+
+def _refuse_share(request: Request) -> None:
+    """Raises RequestError. Without a common nonce anybody's shares would fit together, and one
+    could choose among them."""
+    if request.mode != "confirm":
+        raise RequestError(f"--avo-share {request.share}: only a confirm is shared")
+    if not request.nonce:
+        raise RequestError(
+            f"--avo-share {request.share}: the shares of a confirm know each other by their "
+            "--avo-nonce, which is new for each confirm"
+        )
 
 
 def _more_locks(request: Request, first: DeviceFacts) -> Iterator[str]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Identity:
     policy: str  # its digest
     configurations: tuple[str, ...]
     devices: tuple[str, ...]
+    share: str = ""  # K/N, and the nonce that all shares of one confirm have
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +89,11 @@ def history(
 ) -> dict[str, Any]:
     """`Record.attempts`: the confirms before this one, of this artifact and of all of them here.
 
-    One that was killed and not continued counts as INVALID. `past`: also the p-value of each, and
-    whether it was promoted, which an error budget is made of.
+    One that was killed and not continued counts as INVALID, and so does a share, since nobody here
+    learns what became of it; shares of one confirm count once, those of this one not. `past`: also
+    the p-value of each, and whether it was promoted, which an error budget is made of.
     """
-    here = [a for a in attempts if _place(a.identity) == _place(identity)]
+    here = _confirms([a for a in attempts if _place(a.identity) == _place(identity)], identity)
     own = [a for a in here if a.artifacts[0] == artifact]
     each = {"past": [[a.p_value, a.verdict == PROMOTE] for a in here]} if past else {}
     return {
@@ -104,6 +108,27 @@ def history(
 
 def _place(identity: Identity) -> tuple[str, str]:
     return identity.kernel, identity.target
+
+
+def _confirms(attempts: Sequence[Attempt], identity: Identity) -> list[Attempt]:
+    """One attempt a confirm. Shares are of one confirm if they answer one question; a share that
+    was run again is of another."""
+    runs: Counter[Identity] = Counter()
+    found: dict[Any, Attempt] = {}
+    for number, attempt in enumerate(attempts):
+        key: Any = number
+        if attempt.identity.share:
+            key = (_confirm(attempt.identity), runs[attempt.identity])
+            runs[attempt.identity] += 1
+        found.setdefault(key, attempt)
+    if identity.share:
+        found.pop((_confirm(identity), runs[identity]), None)
+    return list(found.values())
+
+
+def _confirm(identity: Identity) -> Identity:
+    """What the shares of one confirm have in common."""
+    return replace(identity, share="", devices=())
 
 
 def _append(home: Path, line: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avo_pytest import calibration as calibrations
-from avo_pytest import completeness, error_budget
+from avo_pytest import completeness, error_budget, shares
 from avo_pytest.calibration import Calibration
 from avo_pytest.confirm import Confirmation, NonInferiority, confirm, non_inferiority
 from avo_pytest.intervals import Band, Estimate, estimate, prediction_band
@@ -29,7 +29,15 @@ class Case:
 
     @functools.cached_property
     def calibration(self) -> Calibration:
-        return _calibration(json.dumps(dict(self.record.calibration), sort_keys=True))
+        return _calibration(_text(self.record.calibration))
+
+    @functools.cached_property
+    def machines(self) -> tuple[tuple[Calibration, str], ...]:
+        """The calibration of each machine that took part, and when it began."""
+        record = self.record
+        if not record.shares:
+            return ((self.calibration, record.created),)
+        return tuple((_calibration(_text(s.calibration)), s.created) for s in record.shares)
 
     @functools.cached_property
     def alpha(self) -> float:
@@ -41,14 +49,31 @@ class Case:
         """What should have been planned, from policy and calibration alone; `block_sd` sets the
         screen's ρ, which costs time where it is wrong and no errors."""
         if self.record.calibration:
-            made = calibrations.plan(self.policy, self.calibration, self.alpha)
-            return {**made, "block_sd": self.calibration.block_sd}
+            return {
+                **self._plans[0],
+                "replicates": sum(self.parts),
+                "effective_min_gain": max(p["effective_min_gain"] for p in self._plans),
+                "block_sd": self.calibration.block_sd,
+            }
         return {
             "blocks": self.policy.confirm_blocks,
             "screen_blocks": self.policy.screen_blocks,
             "effective_min_gain": self.policy.min_gain,
             "block_sd": self.record.plan.get("block_sd"),
         }
+
+    @functools.cached_property
+    def parts(self) -> tuple[int, ...]:
+        """How many replicates each machine was to run: its share of what it planned by its own
+        calibration, which was fixed before its first sample."""
+        count = len(self._plans)
+        totals = [plan["replicates"] for plan in self._plans]
+        return tuple(len(shares.places(k, count, total)) for k, total in enumerate(totals, 1))
+
+    @functools.cached_property
+    def _plans(self) -> tuple[Mapping[str, Any], ...]:
+        """What each machine should have planned."""
+        return tuple(calibrations.plan(self.policy, c, self.alpha) for c, _ in self.machines)
 
     @property
     def min_gain(self) -> float:
@@ -74,15 +99,20 @@ class Case:
 
     @functools.cached_property
     def effects(self) -> dict[str, tuple[Estimate, Band]]:
-        """Each with the band in which the calibration expects as many processes."""
+        """Each with the band in which the calibration, and every machine's, expects as many
+        processes."""
         found = self.processes
         values = {"null twin": found.null_values, "order effect": found.order}
         values = {k: said(v) for k, v in {**values, "carry-over": found.carry}.items()}
-        usual, coverage = self.calibration.effects, self.policy.band
-        return {
-            name: (estimate(x), prediction_band(usual[name], coverage, len(x)))
-            for name, x in values.items()
-        }
+        return {name: (estimate(x), self._band(name, len(x))) for name, x in values.items()}
+
+    def _band(self, name: str, count: int) -> Band:
+        usual = [machine.effects[name] for machine, _ in self.machines]
+        bands = [prediction_band(x, self.policy.band, count) for x in usual]
+        low, high = max(b.low for b in bands), min(b.high for b in bands)
+        if low > high:
+            raise ValueError(f"{name}: what is usual on one machine is not on another")
+        return Band(low, high)
 
     @functools.cached_property
     def confirmation(self) -> Confirmation:
@@ -97,6 +127,10 @@ class Case:
             alpha=self.policy.alpha_guard,
         )
         return dict(zip(self.policy.configurations, judged, strict=True))
+
+
+def _text(calibration: Mapping[str, Any]) -> str:
+    return json.dumps(dict(calibration), sort_keys=True)
 
 
 @functools.lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ from avo_pytest import __version__
 COMMANDS = (
     "score", "calibrate", "build", "doctor", "new", "power", "simulate", "verify",
     "init", "lineage", "badge", "page", "export", "redteam", "audit", "demo",
-    "promote", "revert", "runner", "ci",
+    "promote", "revert", "runner", "ci", "merge",
 )  # fmt: skip
 EXAMPLES = """\
 examples:
@@ -32,6 +32,7 @@ examples:
   avo audit                                      do the claimed gains add up?
   avo power --gain 0.3%                          what a confirm finds here, and for how long
   avo verify record.json                         does the verdict follow from its samples?
+  avo merge a.json b.json -o whole.json          a confirm that two machines shared
   avo simulate                                   how often the rule of promotion errs
   avo ci --help                                  the jobs of the CI gate, by hand
   avo runner setup --dry-run                     make this a machine that scores for a gate

@@ -18,6 +18,14 @@ from avo_pytest.verdict import Reason
 _AGAIN = "the confirm counts as an attempt; run it again"
 
 
+def whole(record: Record, policy: Policy) -> Reason | None:
+    """A machine's share of a confirm decides nothing, whatever it shows."""
+    if "share" not in record.plan:
+        return None
+    text = f"share {str(record.plan['share'])[:9]} of a confirm is no confirm"
+    return Reason("share", text, "`avo merge` all of its shares")
+
+
 def replicates(record: Record, policy: Policy) -> Reason | None:
     """Numbered without gap, each a process that ended well and loaded the three arms."""
     numbers = sorted(r.number for r in record.replicates)

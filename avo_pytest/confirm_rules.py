@@ -32,6 +32,23 @@ def replicated(case: Case) -> Reason | None:
     return None
 
 
+def shared(case: Case) -> Reason | None:
+    """Of a merged confirm every machine ran its own part, and each part is there once."""
+    found = case.record.shares
+    if not found:
+        return None
+    confirms = sorted(r.number for r in case.record.replicates if r.stage is Stage.CONFIRM)
+    if sorted(n for share in found for n in share.replicates) != confirms:
+        return Reason("share", "a process is of no share, or of several", _AGAIN)
+    if len({s.sha256 for s in found}) < len(found) or len({s.run for s in found}) < len(found):
+        return Reason("share", "one share is there twice", _AGAIN)
+    for number, (share, planned) in enumerate(zip(found, case.parts, strict=True), 1):
+        if len(share.replicates) != planned:
+            text = f"share {number}: {len(share.replicates)} processes, {planned} were planned"
+            return Reason("share", text, _AGAIN)
+    return None
+
+
 def spread(case: Case) -> Reason | None:
     """Every figure that is compared has a spread: copies of one process are no replicates."""
     try:

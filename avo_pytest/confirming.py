@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from avo_pytest import replicates
+from avo_pytest import replicates, shares
 from avo_pytest.process import WorkerProcess, ready
 from avo_pytest.replicates import Running
 from avo_pytest.run import Run
@@ -18,10 +18,12 @@ Crew = dict[WorkerProcess, Running]  # who is at work, one a device
 
 
 def run_confirm(run: Run) -> None:
-    """All replicates that the plan still lacks. One that fails ends the run: `run.failure`."""
+    """All replicates that the plan, or this machine's share of it, still lacks. One that fails ends
+    the run: `run.failure`."""
     first = sum(r.stage is Stage.SCREEN for r in run.replicates)
-    total, finished = int(run.plan["replicates"]), {r.number for r in run.replicates}
-    pending = [n for n in range(first, first + total) if n not in finished]
+    own = shares.own(run.assignment.request.share, int(run.plan["replicates"]))
+    total, finished = len(own), {r.number for r in run.replicates}
+    pending = [first + place for place in own if first + place not in finished]
     devices = run.assignment.devices
     what = "calibration" if run.assignment.request.mode == "calibrate" else "confirm"
     run.stage(f"{what}: {total} replicates of {run.plan['blocks']} blocks on {', '.join(devices)}")

@@ -53,6 +53,8 @@ class Trial:
             policy=policy.digest(rules),
             configurations=tuple(c.name for c in assignment.throughput),
             devices=assignment.devices,
+            share=request.share,
+            question=request.nonce if request.share else "",
         )
         trial = Trial(rules, identity)
         if request.mode == "confirm":

@@ -35,6 +35,9 @@ def sound(filing: Filing) -> None:
         raise Refused("record", f"run {record.run!r} did not begin at {record.created!r}")
     if record.mode not in MODES:
         raise Refused("mode", f"a record of mode {record.mode!r} is not recorded", _AGAIN)
+    if "share" in record.plan:
+        text = f"share {str(record.plan['share'])[:9]} of a confirm decides nothing"
+        raise Refused("share", text, "`avo merge` all of its shares")
     if filing.finding:
         raise Refused(
             "record", filing.finding, "the record was altered, or made by another version"

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from avo_pytest import shares
+
 TARGETS = ("auto", "cpu", "sm80", "sm90", "sm100")
 MODES = ("measure", "screen", "confirm")
 REGIMES = ("refreshed", "sustained")
@@ -34,6 +36,7 @@ class Options:
     target: str = "auto"
     device: str | None = None
     devices: tuple[str, ...] = ()
+    share: str = ""
     candidate: str | None = None
     incumbent: str | None = None
     set: str | None = None
@@ -125,6 +128,10 @@ def _devices(text: str) -> tuple[str, ...]:
     return names
 
 
+def _share(text: str) -> str:
+    return shares.text(*shares.parse(text))
+
+
 def _nonce(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text):
         raise ValueError("1 to 128 letters, digits, or _ . : -")
@@ -158,6 +165,13 @@ TABLE = (
         "DEVICES",
         "cuda:0,cuda:1,...: share the replicates of a confirm out to several GPUs of one model",
         _devices,
+    ),
+    Option(
+        "share",
+        "K/N",
+        "run the K-th of N shares of a confirm, each on a machine of its own with the same "
+        "--avo-nonce; `avo merge` puts them together (default: 1/1, all of it)",
+        _share,
     ),
     Option(
         "candidate",

@@ -21,6 +21,7 @@ __all__ = ["Kind", "Reason", "Verdict", "decide", "derive"]
 
 ON_THE_RECORD = (
     *admission.RULES,
+    (Kind.INVALID, (completeness.whole,)),
     (Kind.INVALID, completeness.RULES),
     *quietness.RULES,
 )
@@ -32,7 +33,7 @@ ON_THE_SCREEN = (
     (Kind.REJECT, (screen_rules.futile,)),
     (Kind.INCONCLUSIVE, (screen_rules.undecided, screen_rules.only_screened)),
     (Kind.INVALID, (screen_rules.calibrated,)),
-    (Kind.INVALID, (confirm_rules.replicated,)),
+    (Kind.INVALID, (confirm_rules.replicated, confirm_rules.shared)),
     (Kind.INVALID, (confirm_rules.spread,)),
 )
 ON_THE_EFFECTS = ((Kind.INVALID, confirm_rules.EFFECTS),)

@@ -166,6 +166,7 @@ class Run:
     def record(self) -> Record:
         """Everything found so far as a value."""
         assignment, request = self.assignment, self.assignment.request
+        share = {"share": request.share} if request.share else {}  # also where no plan was made
         return Record(
             run=self.name,
             created=self.created.isoformat(),
@@ -191,7 +192,7 @@ class Run:
             blocks=tuple(self.blocks),
             policy=self.policy,
             calibration=self.calibration,
-            plan=self.plan,
+            plan={**self.plan, **share},
             attempts=self.attempts,
             absent=self.absent,
             notes=tuple(self.notes),

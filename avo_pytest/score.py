@@ -126,6 +126,19 @@ class ConfigurationRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one of several machines gave to a merged confirm. `sha256` of its own record, whose
+    `seed` replays the inputs of its processes; `replicates` are the numbers they have here."""
+
+    run: str
+    created: str
+    seed: int
+    sha256: str
+    replicates: tuple[int, ...]
+    calibration: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One run. Serialises to JSON and back without loss."""
 
@@ -157,10 +170,14 @@ class Record:
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     nonce: str = ""  # of who asked for it: a verdict is good for one question, once
+    shares: tuple[Share, ...] = ()  # of a confirm that several machines shared, in their order
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no NaN."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False, separators=(",", ":"))
+        raw = asdict(self)
+        if not self.shares:
+            del raw["shares"]  # as records were before there were any
+        return json.dumps(raw, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str | bytes) -> Record:
@@ -170,9 +187,9 @@ class Record:
             raise ValueError("a record is a JSON object")
         if raw.get("schema") != SCHEMA:
             raise ValueError(f"record schema {raw.get('schema')!r}: this version reads {SCHEMA}")
+        raw = {"nonce": "", "shares": [], **raw}  # records from before there were such
         parts = {name: tuple(map(of, list_of(raw, name, dict))) for name, of in _PARTS.items()}
         notes = tuple(list_of(raw, "notes", str))
-        raw = {"nonce": "", **raw}  # records from before there was one
         record: Record = build(Record, raw, **parts, notes=notes)
         return record
 
@@ -196,4 +213,5 @@ _PARTS: Mapping[str, Callable[[Any], Any]] = {
     "replicates": _replicate,
     "samples": partial(build, Sample),
     "blocks": dict,
+    "shares": partial(build, Share),
 }

@@ -21,19 +21,26 @@ _AGAIN = "the confirm counts as an attempt; run it again"
 
 
 def calibration_applies(case: Case) -> Reason | None:
-    """A calibration is of this device under these conditions, neither old nor skewed."""
+    """A calibration is of this device under these conditions, neither old nor skewed; of a merged
+    confirm that of every share."""
     record, policy = case.record, case.policy
     if not record.calibration:
         return None
+    if record.shares and record.calibration not in [s.calibration for s in record.shares]:
+        return Reason("calibration", "it is of none of the shares", _AGAIN)
     try:
-        found = case.calibration
+        found = case.machines
     except (ValueError, TypeError) as error:
         return Reason("calibration", f"unreadable: {error}", _CALIBRATE)
     wanted = calibrations.conditions(
         record.environment, policy, kernel=record.kernel, target=record.target
     )
-    why = calibrations.applies(found, wanted, at=record.created, policy=policy)
-    return None if why is None else Reason("calibration", why, _CALIBRATE)
+    for number, (calibration, at) in enumerate(found, 1):
+        why = calibrations.applies(calibration, wanted, at=at, policy=policy)
+        if why is not None:
+            where = f"share {number}: " if record.shares else ""
+            return Reason("calibration", where + why, _CALIBRATE)
+    return None
 
 
 def calibrated(case: Case) -> Reason | None:

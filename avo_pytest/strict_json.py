@@ -105,6 +105,7 @@ _FITS: dict[str, Check] = {
     "int | None": _is(int, type(None)),
     "float | None": _is(float, int, type(None)),
     "tuple[str, ...]": _all(list, str),
+    "tuple[int, ...]": _all(list, int),
     "tuple[float, ...]": _all(list, float, int),
     "tuple[tuple[float, ...], ...]": _rows,
     "Mapping[str, Any]": _is(dict),

@@ -51,9 +51,9 @@ def _figure(name: str, value: Any) -> str:
 
 
 def _plan(record: Record) -> Iterator[str]:
-    if not record.plan:
-        return
     plan = record.plan
+    if "screen_blocks" not in plan:
+        return
     yield (
         f"screen of up to {plan['screen_blocks']} blocks, then {plan['replicates']} replicates of "
         f"{plan['blocks']} blocks ({plan['reason']})"

@@ -165,6 +165,9 @@ def test_without_a_calibration_nothing_is_promoted(repository):
         ({"devices": ("simulated", "cuda:7")}, "cuda:7"),
         ({"devices": ("simulated", "simulated:drift"), "mode": "measure"}, "several"),
         ({"threads": 99999}, "--avo-threads 99999"),
+        ({"share": "1/2"}, "--avo-nonce"),
+        ({"share": "1/2", "nonce": "n", "mode": "screen"}, "only a confirm"),
+        ({"share": "1/2", "nonce": "n", "mode": "calibrate"}, "only a confirm"),
     ],
 )
 def test_what_cannot_be_decided_is_refused(repository, changes, words):
@@ -237,8 +240,8 @@ def test_replicates_run_on_several_devices_at_once(repository):
     assert most == 2
 
 
-def start(root: Path) -> subprocess.Popen[str]:
-    options = ("--avo-mode=confirm", "--avo-device=simulated", *AGAINST)
+def start(root: Path, *more: str) -> subprocess.Popen[str]:
+    options = ("--avo-mode=confirm", "--avo-device=simulated", *AGAINST, *more)
     return subprocess.Popen(
         (*SCORE, *options), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -255,11 +258,11 @@ def wait_for_replicates(root: Path, process: subprocess.Popen[str], count: int) 
     pytest.fail(f"no replicates: {process.communicate()[0]}")
 
 
-def stop_within(root: Path, number: signal.Signals) -> str:
+def stop_within(root: Path, number: signal.Signals, *options: str) -> str:
     """A confirm that is stopped in its middle; what it printed. On a busy machine the signal may
     come when all is over: then the next one is stopped."""
     for _ in range(10):
-        process = start(root)
+        process = start(root, *options)
         try:
             wait_for_replicates(root, process, 2)
             process.send_signal(number)
@@ -295,6 +298,24 @@ def test_a_confirm_that_was_stopped_goes_on(repository, number):
     assert kept == finished
     assert sum(r.stage is Stage.CONFIRM for r in record.replicates) == PLANNED
     assert [sorted(line)[0] for line in attempts(repository)] == ["begin", "end"]
+
+
+@pytest.mark.soak
+def test_a_share_that_was_stopped_goes_on_and_is_no_other_share(repository):
+    helper.script(repository, gain=0.02)
+    mine, other = (("--avo-nonce=n", f"--avo-share={k}/2") for k in (1, 2))
+    stop_within(repository, signal.SIGKILL, *mine)
+    (folder,) = repository.glob(".avo/runs/*")
+    assert confirm(repository, *other).returncode == 13
+    shutil.copy(repository / "record.json", repository / "other.json")
+    assert record_of(repository).run != folder.name
+    done = confirm(repository, *mine)
+    assert record_of(repository).run == folder.name and "continued after" in done.stdout
+    done = run(repository, *AVO, "merge", "record.json", "other.json", "-o", "whole.json")
+    assert "PROMOTE, merged of 2 shares" in done.stdout, done.stdout + done.stderr
+    whole = Record.from_json((repository / "whole.json").read_text())
+    assert sum(r.stage is Stage.CONFIRM for r in whole.replicates) == PLANNED
+    assert whole.attempts["confirms"] == 0  # the other share's attempt is this one
 
 
 def test_a_confirm_that_cannot_go_on_counts_as_an_attempt(repository):

@@ -22,6 +22,7 @@ from avo_pytest.entered import entered
 from avo_pytest.entries import REFUSAL, Entry
 from avo_pytest.harness import harness_hash
 from avo_pytest.loading import load_problem
+from avo_pytest.merging import merge
 from avo_pytest.policy import DEFAULTS
 from avo_pytest.promotion import derive
 from avo_pytest.recording import Circumstances, entry_of
@@ -41,6 +42,9 @@ def load(path: Path) -> Any:
 synthetic = load(ROOT / "tests" / "synthetic.py")
 PLAIN = synthetic.record()
 RECORD: Record = replace(PLAIN, derived=derive(PLAIN, synthetic.POLICY))
+shared = load(ROOT / "tests" / "shared_confirms.py")
+SHARES = shared.split(RECORD, 2)
+MERGED: Record = merge(shared.named(SHARES))
 
 
 def verify(*arguments: object) -> tuple[int, str, str]:
@@ -72,6 +76,26 @@ def test_a_record_agrees_with_itself_also_compressed(tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     assert out.count("agrees: PROMOTE follows from 1248 samples") == 2
     assert "at level 0.005 in 8 fresh processes" in out
+
+
+def test_shares_are_merged_and_strangers_named(tmp_path: Path) -> None:
+    """`avo merge`: a file with the whole, or none and a sentence."""
+    names = [
+        str(written(tmp_path, record, f"{n}.json.gz")) for n, record in enumerate((*SHARES, RECORD))
+    ]
+    whole, none = tmp_path / "whole.json", tmp_path / "none.json"
+    assert cli.main(["merge", names[1], names[0], "-o", str(whole)]) == 0
+    assert whole.read_text() == MERGED.to_json() + "\n"
+    assert verify(whole)[:2] == (0, verify(whole)[1]) and "agrees: PROMOTE" in verify(whole)[1]
+    assert verify(names[0])[0] == 0 and "share 1/2 of a confirm" in verify(names[0])[1]
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        assert cli.main(["merge", names[0], "-o", str(none)]) == 1
+        assert cli.main(["merge", names[0], names[2], "-o", str(none)]) == 1
+        assert cli.main(["merge", names[0], str(none), "-o", str(none)]) == 4
+    said = err.getvalue().splitlines()
+    assert "share 2/2 is missing" in said[0] and f"{names[2]}: is no share" in said[1]
+    assert str(none) in said[2] and not none.exists()
 
 
 def forged(record: Record, key: str, value: Any) -> Record:
@@ -282,8 +306,8 @@ def measured() -> Record:
 
 @pytest.mark.parametrize(
     "record",
-    [RECORD, PLAIN, synthetic.record(0.0, mode="calibrate"), measured()],
-    ids=["confirm", "underived", "calibrate", "measure"],
+    [RECORD, PLAIN, synthetic.record(0.0, mode="calibrate"), measured(), SHARES[0], MERGED],
+    ids=["confirm", "underived", "calibrate", "measure", "share", "merged"],
 )
 def test_the_published_schema_holds(record: Record) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
@@ -303,6 +327,7 @@ def test_the_published_schema_knows_every_field() -> None:
     """A field that is added to a record is added there too."""
     schema = json.loads(SCHEMA.read_text())
     assert set(schema["properties"]) == set(asdict(RECORD))
+    assert set(schema["$defs"]["share"]["properties"]) == set(asdict(MERGED.shares[0]))
     assert set(schema["$defs"]["sample"]["properties"]) == set(asdict(RECORD.samples[0]))
     assert set(schema["$defs"]["replicate"]["properties"]) == set(asdict(RECORD.replicates[0]))
     assert set(schema["$defs"]["check"]["properties"]) == set(asdict(RECORD.checks[0]))

@@ -45,6 +45,34 @@ def test_what_was_written_is_read(tmp_path):
     assert two == attempt("two")
 
 
+def share(of: int, question: str = "n") -> Identity:
+    return replace(IDENTITY, share=f"{of}/2", question=question, devices=(f"cuda:{of}",))
+
+
+def test_the_shares_of_one_confirm_are_one_attempt():
+    """On a machine that runs several of them; a share that was run again is another try."""
+    ran = [
+        attempt("a", identity=share(1), verdict="INVALID"),
+        attempt("b", identity=share(2), verdict="INVALID"),
+        attempt("c", verdict="REJECT"),
+        attempt("d", identity=share(1, "m")),
+    ]
+    own = "a" * 64
+
+    def counted(seen, identity):
+        found = attempts.history(seen, own, identity, past=True)
+        assert len(found["past"]) == found["all_confirms"] == found["confirms"]
+        return found["confirms"], found["invalid"]
+
+    assert counted(ran[:1], share(2)) == (0, 0)
+    assert counted(ran[:2], share(1)) == (1, 1)
+    assert counted(ran, IDENTITY) == (3, 2)
+    assert counted(ran, share(2, "m")) == (2, 1)
+    assert counted(ran, share(1, "m")) == (3, 2)
+    other = replace(share(2), candidate="d" * 64)
+    assert counted(ran[:1], other) == (1, 1)
+
+
 def test_half_a_line_counts_for_nothing_and_spoils_nothing(tmp_path):
     attempts.begin(tmp_path, attempt("one"))
     with (tmp_path / attempts.FILE).open("a") as file:

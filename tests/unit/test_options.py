@@ -52,6 +52,8 @@ def test_an_empty_list_of_baselines_in_the_table_means_none(tmp_path):
         ("target", "sm70", "--avo-target", "auto, cpu, sm80, sm90, sm100"),
         ("mode", "guess", "--avo-mode", "measure, screen, confirm"),
         ("mode", "calibrate", "--avo-mode", "measure, screen, confirm"),
+        ("share", "3/2", "--avo-share", "K/N"),
+        ("share", "1/9", "--avo-share", "at most 8"),
         ("devices", "cuda:0,", "--avo-devices", "separated by commas"),
         ("regime", "hot", "--avo-regime", "refreshed, sustained"),
         ("timeout", "soon", "--avo-timeout", "seconds"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avo_pytest import shares
+
 JUDGE, WITNESS, LOCAL = "judge", "witness", "local"
 ROLES = (JUDGE, WITNESS)
 TABLE = "[[tool.avo.gates]]"
@@ -22,13 +24,15 @@ MOST = 200  # gates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """One row. `device` is how the name of the device begins; "cpu" is every CPU."""
+    """One row. `device` is how the name of the device begins; "cpu" is every CPU. `shares`: by how
+    many runners a confirm is shared."""
 
     kernel: str
     target: str
     device: str
     labels: tuple[str, ...] = ()
     role: str
+    shares: int = 1
 
 
 class GateError(ValueError):
@@ -89,7 +93,7 @@ def _gate(row: Any, where: str) -> Gate:
     keys = Gate.__dataclass_fields__.keys()
     if unknown := sorted(row.keys() - keys):
         raise GateError(f"{where} {unknown[0]}: unknown; the keys are {', '.join(sorted(keys))}")
-    if missing := sorted(keys - row.keys() - {"labels"}):
+    if missing := sorted(keys - row.keys() - {"labels", "shares"}):
         raise GateError(f"{where} {missing[0]}: is missing")
     for key in ("kernel", "target"):
         if not isinstance(row[key], str) or not NAME.fullmatch(row[key]):
@@ -101,6 +105,11 @@ def _gate(row: Any, where: str) -> Gate:
         raise GateError(f"{where} role: {role!r} is not one of {', '.join(ROLES)}")
     if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):
         raise GateError(f"{where} labels: {labels!r} is no list of runner labels")
+    count = row.get("shares", 1)
+    if type(count) is not int or not 1 <= count <= shares.MOST:
+        raise GateError(
+            f"{where} shares: {count!r} is no number of runners from 1 to {shares.MOST}"
+        )
     return Gate(**{**row, "labels": tuple(labels)})
 
 

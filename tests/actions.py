@@ -216,22 +216,23 @@ def _uses() -> set[str]:
     }
 
 
-def toy(repository: Any) -> Callable[[Path], None]:
+def toy(repository: Any, shares: int = 1) -> Callable[[Path], None]:
     """Writes kernel `toy` on the simulated device; `repository`: tests/simulated_repository.py."""
 
     def write(root: Path) -> None:
         repository.write(root, POLICY)
-        gate(root, kernel="toy", target="simulated", device="simulated")
+        gate(root, kernel="toy", target="simulated", device="simulated", shares=shares)
 
     return write
 
 
-def gate(root: Path, *, kernel: str, target: str, device: str) -> None:
+def gate(root: Path, *, kernel: str, target: str, device: str, shares: int = 1) -> None:
     """A row of the gate table: this device judges."""
     with (root / "pyproject.toml").open("a") as file:
         file.write(
             f'[[tool.avo.gates]]\nkernel = "{kernel}"\ntarget = "{target}"\n'
             f'device = "{device}"\nlabels = ["self-hosted", "{kernel}"]\nrole = "judge"\n'
+            f"shares = {shares}\n"
         )
 
 

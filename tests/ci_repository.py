@@ -184,9 +184,9 @@ pathlib.Path(__file__).with_name("{SEEN}").write_text(" ".join(os.environ))
 """
 
 
-def begin(folder: Path) -> Gate:
+def begin(folder: Path, shares: int = 1) -> Gate:
     """The repository with its gates and an empty ledger. Its problem, which is code of main, tells
-    the names of all variables that it sees."""
+    the names of all variables that it sees. `shares`: how many runners share a confirm."""
     gate = Gate(folder)
     git(folder, "init", "-q", "--template=", "--bare", "-b", "main", str(gate.bare))
     git(folder, "clone", "-q", "--template=", str(gate.bare), str(gate.desk))
@@ -195,7 +195,7 @@ def begin(folder: Path) -> Gate:
     with (gate.desk / "bench" / "toy" / "problem.py").open("a") as file:
         file.write(TELLTALE)
     with (gate.desk / "pyproject.toml").open("a") as file:
-        file.write(GATES)
+        file.write(GATES.replace("role =", f"shares = {shares}\nrole =", 1))
     (gate.desk / ".gitignore").write_text(".avo/\n__pycache__/\nseen.txt\n")
     (gate.desk / "README.md").write_text("a team\n")
     git(gate.desk, "add", "-A")

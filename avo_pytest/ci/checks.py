@@ -24,6 +24,7 @@ class Answer:
     record: Record
     order: Order
     gate: Mapping[str, Any]
+    share: str = "1/1"  # whose artifact it was
     now: datetime
     entries: tuple[Entry, ...] = ()  # of the ledger
 
@@ -41,6 +42,13 @@ def _mode(answer: Answer) -> Iterator[str]:
         yield f"a record of mode {answer.record.mode!r}, a confirm was asked for"
     if answer.record.subset:
         yield "a subset of the configurations"
+
+
+def _share(answer: Answer) -> Iterator[str]:
+    """Each artifact is the share that was asked for there; merging is done here."""
+    said = answer.record.plan.get("share", "1/1")
+    if said != answer.share or answer.record.shares:
+        yield f"share {str(said)[:9]}, asked for was {answer.share}"
 
 
 def _nonce(answer: Answer) -> Iterator[str]:
@@ -96,6 +104,7 @@ def _replayed(answer: Answer) -> Iterator[str]:
 
 RULES: tuple[tuple[str, Callable[[Answer], Iterator[str]]], ...] = (
     ("mode", _mode),
+    ("share", _share),
     ("nonce", _nonce),
     ("identity", _identities),
     ("device", _device),

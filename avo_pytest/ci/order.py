@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avo_pytest import shares
 from avo_pytest.ci.outputs import write_json
 from avo_pytest.gates import Gate
 from avo_pytest.identity import read_regular, tree_hash
@@ -92,7 +93,28 @@ def row(gate: Gate) -> dict[str, Any]:
         "device": gate.device,
         "labels": list(gate.labels),
         "role": gate.role,
+        "shares": gate.shares,
     }
+
+
+def jobs(gate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One job of the matrix a share: "K/N", and where its artifact is kept. A gate's name has no
+    dot, so that no two artifacts have one name."""
+    name, count = str(gate["name"]), int(gate["shares"])
+    if count == 1:
+        return [{**gate, "share": "1/1", "artifact": f"score-{name}"}]
+    return [
+        {**gate, "share": shares.text(k, count), "artifact": f"score-{name}.{k}of{count}"}
+        for k in range(1, count + 1)
+    ]
+
+
+def job(gate: Mapping[str, Any], share: str) -> dict[str, Any]:
+    """The job of a share. Raises OrderError."""
+    found = {str(one["share"]): one for one in jobs(gate)}
+    if share not in found:
+        raise OrderError(f"share {share!r}: gate {gate['name']} has {', '.join(found)}")
+    return found[share]
 
 
 def gate_named(order: Order, name: str) -> Mapping[str, Any]:
@@ -160,4 +182,5 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
 
 def as_text(order: Order) -> str:
     """The matrix, as GitHub's fromJSON reads it."""
-    return json.dumps(list(order.gates), separators=(",", ":"))
+    rows = [row for gate in order.gates for row in jobs(gate)]
+    return json.dumps(rows, separators=(",", ":"))

@@ -65,7 +65,7 @@ class Scoring:
     """One run of the job."""
 
     order: Order
-    gate: Mapping[str, Any]
+    gate: Mapping[str, Any]  # as a job of the matrix: of one share
     root: Path
     out: Path
     device: str
@@ -123,7 +123,7 @@ def _ended(number: int, _: Any) -> None:
 
 def _score(arguments: argparse.Namespace, report: Report) -> None:
     root, found = arguments.root.resolve(), order.load(arguments.intake)
-    gate = order.gate_named(found, arguments.gate)
+    gate = order.job(order.gate_named(found, arguments.gate), arguments.share)
     report.nonce = found.nonce
     kept = arguments.calibrations or os.environ.get("AVO_CALIBRATIONS")
     scoring = Scoring(
@@ -216,7 +216,8 @@ def _confirm(scoring: Scoring, candidate: Path, raw: Path) -> None:
         "avo_pytest", "score", "--mode=confirm", f"--kernel={found.kernel}",
         *_target(found.target), f"--candidate={candidate}", f"--incumbent={found.base}",
         f"--devices={devices}" if devices else f"--device={scoring.device}",
-        f"--nonce={found.nonce}", f"--json={raw}", "--exit-verdict",
+        f"--share={scoring.gate['share']}", f"--nonce={found.nonce}",
+        f"--json={raw}", "--exit-verdict",
         "--", "-q", "-p", "no:cacheprovider",
     ]  # fmt: skip
     code = scoring.call("confirm", line)

@@ -7,13 +7,13 @@ A fresh machine with read rights. verdict.json is the first thing that later job
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from avo_pytest import ledger, verifying
+from avo_pytest import ledger, merging, verifying
 from avo_pytest.ci import artifact, build, checks, order, outputs, plausibility
 from avo_pytest.ci.checks import Answer
 from avo_pytest.ci.finding import FILE, RECORD, Finding
@@ -78,23 +78,43 @@ def _believed(
     found: Order, gate: Mapping[str, Any], records: Path, root: Path, entries: tuple[Entry, ...]
 ) -> Record:
     """The record of a gate, if nothing speaks against it. Raises Refused."""
-    name = str(gate["name"])
-    folder = artifact.folder_of(records, name, len(found.gates) == 1)
+    name, parts = str(gate["name"]), []
+    for job in order.jobs(gate):
+        record, where = _answer(found, job, records), str(job["artifact"]).removeprefix("score-")
+        answer = Answer(
+            record=record, order=found, gate=gate, share=str(job["share"]),
+            now=datetime.now(UTC), entries=entries,
+        )  # fmt: skip
+        if (objection := checks.first(answer)) is not None:
+            raise refuse(objection.rule, f"{where}: {objection.text}", objection.advice)
+        _refuse_finding("record", where, verifying.against_itself(record))
+        parts.append((where, record))
+    record = _merged(parts) if len(parts) > 1 else parts[0][1]
+    problem = load_problem(problem_reference(record.kernel, root), root=root)
+    _refuse_finding("tree", name, verifying.against_tree(record, root))
+    _refuse_finding("plausibility", name, plausibility.findings(record, problem))
+    return record
+
+
+def _answer(found: Order, job: Mapping[str, Any], records: Path) -> Record:
+    """What a job of the matrix left. Raises Refused."""
+    name = str(job["artifact"]).removeprefix("score-")
+    folder = artifact.folder_of(records, name, len(found.gates) == job["shares"] == 1)
     if folder is None:
         raise refuse("artifact", f"{name}: {_why_absent(records, name)}", "score it again")
-    record = artifact.read(folder, name)
-    answer = Answer(record=record, order=found, gate=gate, now=datetime.now(UTC), entries=entries)
-    if (objection := checks.first(answer)) is not None:
-        raise refuse(objection.rule, f"{name}: {objection.text}", objection.advice)
-    problem = load_problem(problem_reference(record.kernel, root), root=root)
-    for rule, sentences in (
-        ("record", verifying.against_itself(record)),
-        ("tree", verifying.against_tree(record, root)),
-        ("plausibility", plausibility.findings(record, problem)),
-    ):
-        if (sentence := next(iter(sentences), None)) is not None:
-            raise refuse(rule, f"{name}: {sentence}", "score it again; see docs/ci.md")
-    return record
+    return artifact.read(folder, name)
+
+
+def _merged(parts: Sequence[tuple[str, Record]]) -> Record:
+    try:
+        return merging.merge(parts)
+    except merging.NotShares as no:
+        raise refuse("share", str(no), "score it again") from no
+
+
+def _refuse_finding(rule: str, name: str, sentences: Iterator[str]) -> None:
+    if (sentence := next(sentences, None)) is not None:
+        raise refuse(rule, f"{name}: {sentence}", "score it again; see docs/ci.md")
 
 
 def _finding(

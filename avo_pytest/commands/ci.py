@@ -73,6 +73,9 @@ def _intake(parser: argparse.ArgumentParser) -> None:
 
 def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gate", required=True, metavar="NAME", help="a name of the matrix")
+    parser.add_argument(
+        "--share", default="1/1", metavar="K/N", help="of a confirm that N runners share"
+    )
     parser.add_argument("--no-canary", action="store_true", help="not the red team first")
     parser.add_argument(
         "--lock",

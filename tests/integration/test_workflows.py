@@ -109,6 +109,33 @@ def test_a_better_kernel_ends_on_main_with_a_comment_a_check_and_a_page(forge: A
     assert done.read("attested/verdict.json")["verdict"] == "PROMOTE"
 
 
+LOSE = """\
+import pathlib, shutil
+if job == "verify":
+    (path,) = pathlib.Path(folder).glob("score-*.2of2")
+    shutil.rmtree(path)
+"""
+
+
+@pytest.mark.soak
+def test_two_runners_share_a_confirm(tmp_path: Path, calibrations: Path) -> None:
+    """Two jobs of the matrix, one verdict; where one of them is lost, none."""
+    with github_api.serve("owner/name", bare=tmp_path / "bare.git") as github:
+        github.add_runner("scorer", "self-hosted", "toy")
+        forge = actions.found(tmp_path, github, actions.toy(simulated, shares=2), calibrations)
+        before = forge.tip("main")
+        payload = proposed(forge, gain=0.03)
+        lost = judged(forge, payload, meddler=meddler(tmp_path, LOSE))
+        assert lost.read("verdict/verdict.json")["refusal"]["rule"] == "artifact"
+        assert forge.tip("main") == before
+        done = judged(forge, payload)
+        assert {p.name for p in done.artifacts.glob("score-*")} == {
+            f"score-toy-simulated-simulated.{k}of2" for k in (1, 2)
+        }
+        assert forge.git("rev-parse", "main^", cwd=forge.bare) == before
+        assert [e["verdict"] for e in forge.ledger() if e["kind"] == "verdict"] == ["PROMOTE"]
+
+
 def test_a_change_of_trusted_files_reaches_no_scoring_machine(forge: Any) -> None:
     before = forge.tip("main")
     sha = forge.propose(

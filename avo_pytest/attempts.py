@@ -35,8 +35,8 @@ class Identity:
     policy: str  # its digest
     configurations: tuple[str, ...]
     devices: tuple[str, ...]
-    share: str = ""  # K/N, and the nonce that all shares of one confirm have
-    question: str = ""
+    share: str = ""  # K/N
+    question: str = ""  # the nonce, which all shares of one confirm have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ class Trial:
             configurations=tuple(c.name for c in assignment.throughput),
             devices=assignment.devices,
             share=request.share,
-            question=request.nonce if request.share else "",
+            question=request.nonce,
         )
         trial = Trial(rules, identity)
         if request.mode == "confirm":

@@ -332,6 +332,17 @@ def test_a_confirm_that_cannot_go_on_counts_as_an_attempt(repository):
     assert f"run {folder.name}, a confirm of the same, was stopped" in done.stdout
 
 
+def test_a_confirm_does_not_go_on_under_another_question(repository):
+    helper.script(repository, gain=0.02)
+    stop_within(repository, signal.SIGKILL)
+    (folder,) = repository.glob(".avo/runs/*")
+    done = confirm(repository, "--avo-nonce=another")
+    assert verdict(repository) == "PROMOTE", done.stdout
+    record = record_of(repository)
+    assert (record.run != folder.name, record.nonce) == (True, "another")
+    assert (record.attempts["confirms"], record.attempts["invalid"]) == (1, 1)
+
+
 def _lines(folder: Path) -> list[dict]:
     lines = (folder / "journal.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines[:-1]]

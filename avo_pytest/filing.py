@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -79,6 +79,19 @@ class Filing:
         return judged(self.record, "incumbent")
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Kernel and target, as the ledger calls them."""
+        return _named(self.record.kernel), _named(self.record.target)
+
+    def mentioned(self) -> Iterator[tuple[str, ...]]:
+        """What stands in the lines that have a say in it: those of its target, of its run, and of
+        its question."""
+        yield self.place
+        yield (self.record.run,)
+        if self.record.nonce:
+            yield (self.record.nonce,)
+
+    @property
     def device(self) -> str:
         """As the record has it, for people."""
         return one_plain_line(str(self.record.environment.get("device", "")), 80)
@@ -130,14 +143,18 @@ def refusal_of(
         id=new_id(now),
         kind=REFUSAL,
         created=now.isoformat(timespec="seconds"),
-        kernel=kernel if NAME.fullmatch(kernel) else UNKNOWN,
-        target=target if NAME.fullmatch(target) else UNKNOWN,
+        kernel=_named(kernel),
+        target=_named(target),
         device=one_plain_line(device, 80),
         role=role,
         reasons=(reason,),
         author=one_plain_line(author, 120),
         commit=commit if HASH.fullmatch(commit) else "",
     )
+
+
+def _named(name: str) -> str:
+    return name if NAME.fullmatch(name) else UNKNOWN
 
 
 def _identity(run: str, about: str, now: datetime) -> str:

@@ -77,16 +77,16 @@ class Lineage:
     notes: tuple[Entry, ...]
     audits: tuple[Entry, ...]
 
-    def spent(self, rung: Rung) -> list[Attempt]:
-        """The attempts after the version before, up to and with the one that became this."""
+    def spent(self) -> dict[str, tuple[Attempt, ...]]:
+        """By the id of each version's entry, the attempts after the version before, with the one
+        that became this."""
         landed = {r.entry.id for r in self.rungs}
-        found: list[Attempt] = []
-        for attempt in self.attempts:
-            found.append(attempt)
-            if attempt.entry.id == rung.entry.id:
-                return found
+        found: dict[str, tuple[Attempt, ...]] = {}
+        begin = 0
+        for end, attempt in enumerate(self.attempts, 1):
             if attempt.entry.id in landed:
-                found = []
+                found[attempt.entry.id] = self.attempts[begin:end]
+                begin = end
         return found
 
     @property

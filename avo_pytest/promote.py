@@ -70,14 +70,15 @@ def promote(
     }  # fmt: skip
     others = tuple(_filing(remote, witness, **asked) for witness in witnesses)
     filing = replace(_filing(remote, record, **asked), witnesses=others)
+    wanted = ledger.mentioning(m for one in (filing, *others) for m in one.mentioned())
     done: list[_Step] = []
     with tip.lookout(remote.repository, record.kernel) as look:
 
         def build(tips: Tips) -> Mapping[str, str]:
             main, book = _present(remote, tips)
-            before = ledger.read(remote.repository, book)
+            before = ledger.read(remote.repository, book, wanted)
             done[:] = [_step(remote, filing, look, main=main, before=before)]
-            return _written(remote, book, before, done[0])
+            return _written(remote, book, before, done[0], filing.place)
 
         remote.transact((MAIN, BRANCH), build)
     return done[0].outcome
@@ -210,14 +211,16 @@ def _proposal(remote: Remote, filing: Filing, main: str) -> Proposal | None:
         return None
 
 
-def _written(remote: Remote, book: str, before: Sequence[Entry], step: _Step) -> Mapping[str, str]:
+def _written(
+    remote: Remote, book: str, before: Sequence[Entry], step: _Step, place: tuple[str, str]
+) -> Mapping[str, str]:
     """The commits of a step; none where all of it is there."""
     known = {entry.id for entry in before}
     # as they will be read: ladders must not depend on who made them
     fresh = [from_line(to_line(e)) for e in step.entries if e.id not in known]
     if not fresh:
         return {}
-    files = generated([*before, *fresh])
+    files = generated([*before, *fresh], *place)
     appended = ledger.extended(remote.repository, book, fresh, files=files)
     return {**(step.refs or {}), BRANCH: appended.commit}
 

@@ -46,7 +46,7 @@ def revert(
         main, book = tips[MAIN], tips[BRANCH]
         if main is None or book is None:
             raise NoLedger(f"{remote.name} has no branch main, or no ledger")
-        before = ledger.read(remote.repository, book)
+        before = ledger.read(remote.repository, book, ledger.mentioning([(kernel, target)]))
         rung = _rung(before, kernel, target, version)
         if rung.reverted:
             entry = next(e for e in reversed(before) if _undoes(e, rung))
@@ -56,7 +56,7 @@ def revert(
 
     def _built(undoing: _Undoing, before: Sequence[Entry], book: str) -> Mapping[str, str]:
         commit, entry = _undone(undoing)
-        files = generated([*before, from_line(to_line(entry))])
+        files = generated([*before, from_line(to_line(entry))], kernel, target)
         appended = ledger.extended(remote.repository, book, [entry], files=files)
         text = f"version {version} of {kernel}/{target} is taken back"
         done[:] = [Outcome(kind=REVERTED, entry=entry, main=commit, text=text)]

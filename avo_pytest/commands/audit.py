@@ -189,12 +189,13 @@ def _keep(
     repository, text = remote.repository, record.to_json()
     raw, samples, _ = ledger.raw_commit(repository, record.run, text)
     entry = auditing.entry(record, of, found, role=arguments.role, stored="ref", alpha=alpha)
+    place = entry.kernel, entry.target
 
     def build(tips: Any) -> dict[str, str]:
         tip = tips[ledger.BRANCH]
-        before = ledger.read(repository, tip) if tip else []
+        before = ledger.read(repository, tip, ledger.mentioning([place])) if tip else []
         known = any(e.id == entry.id for e in before)
-        files = generated([*before, *([] if known else [entry])])
+        files = generated([*before, *([] if known else [entry])], *place)
         done = ledger.extended(repository, tip, [entry], files=files)
         return {} if known else {ledger.BRANCH: done.commit, raw: samples}
 

@@ -41,8 +41,9 @@ def compare(lineage: Lineage, a: Rung, b: Rung) -> str:
     lines = [f"{lineage.series}: version {a.version} to version {b.version}"]
     lines += [f"  {r.version:>4}  {r.entry.idea or 'seed'}" for r in (a, b)]
     lines.append(f"claimed in between: {percent((b.chain - a.chain,) * 3).split(' [')[0]}")
+    spent = lineage.spent()
     between = [x for r in lineage.rungs if a.version < r.version <= b.version
-               for x in lineage.spent(r)]  # fmt: skip
+               for x in spent[r.entry.id]]  # fmt: skip
     lines.append(f"attempts: {len(between)}  {cost_text(between)}".rstrip())
     first, second = (r.audit or r.entry for r in (a, b))
     for key in difference(first.environment, second.environment):

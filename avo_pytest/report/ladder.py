@@ -23,7 +23,8 @@ def header(lineage: Lineage) -> list[str]:
 
 def rows(lineage: Lineage) -> list[list[str]]:
     """One row a version, the seed first."""
-    return [_row(lineage, rung) for rung in lineage.rungs]
+    spent = lineage.spent()
+    return [_row(lineage, rung, spent[rung.entry.id]) for rung in lineage.rungs]
 
 
 def masks(lineage: Lineage) -> list[str]:
@@ -142,11 +143,10 @@ def as_json(lineage: Lineage) -> dict[str, Any]:
     }
 
 
-def _row(lineage: Lineage, rung: Rung) -> list[str]:
+def _row(lineage: Lineage, rung: Rung, spent: Sequence[Attempt]) -> list[str]:
     measured, entry = rung.measured, rung.audit or rung.entry
     _, factor = unit(lineage)
     mark = "" if rung.audited else NOT_AUDITED
-    spent = lineage.spent(rung)
     return [
         f"{rung.version}{' reverted' if rung.reverted else ''}",
         rung.entry.idea or ("seed" if rung.version == 0 else ""),

@@ -64,8 +64,9 @@ def test_the_story_is_told() -> None:
 
 def test_a_failed_attempt_counts_towards_the_next_version() -> None:
     (told,) = lineages(STORY)
-    assert [len(told.spent(r)) for r in told.rungs] == [1, 2, 2, 1]
-    assert ladder.cost_text(told.spent(told.rungs[1])) == "1 GPU h"
+    spent = [told.spent()[r.entry.id] for r in told.rungs]
+    assert [len(s) for s in spent] == [1, 2, 2, 1]
+    assert ladder.cost_text(spent[1]) == "1 GPU h"
 
 
 def test_the_fastest_baseline_is_the_one_that_is_hardest_to_beat() -> None:

@@ -9,10 +9,8 @@ one compressed record on a ref of its own, `refs/avo/raw/<id>`, which clones do 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 from avo_pytest import branches, commits
 from avo_pytest.branches import HERE, GitError, Remote, Tips
 from avo_pytest.entries import ID, Damaged, Entry, from_line, intact, to_line
+from avo_pytest.packing import pack, unpack
 
 BRANCH = "refs/heads/avo-results"
 FOLDER = "ledger"
@@ -178,7 +177,7 @@ def usual_remote(repository: Any) -> str:
 
 def raw_commit(repository: Any, identity: str, record: str) -> tuple[str, str, dict[str, Any]]:
     """Ref and commit that keep a record, to be pushed; and what its entry says about it."""
-    packed = gzip.compress(record.encode(), mtime=0)
+    packed = pack(record.encode())
     commit = branches.write_commit(repository, None, {RECORD: packed}, f"Record {identity}")
     return f"{RAW}{identity}", commit, {**raw_facts(record), "stored": "ref"}
 
@@ -197,12 +196,18 @@ def read_raw(remote: Remote, entry: Entry) -> str:
     if packed is None:
         raise GitError(f"the raw samples of {entry.id} are not on {remote.name}")
     try:
-        text = gzip.decompress(packed).decode()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        text = unpack(packed).decode()
+    except ValueError as error:
         raise Damaged(f"{ref}: {error}") from error
     if raw_facts(text)["sha256"] != entry.raw.get("sha256"):
         raise Damaged(f"{ref}: the record does not match the digest in the ledger")
     return text
+
+
+def load_raw(root: Path, entry: Entry, remote: str | None = None) -> str:
+    """The same from a folder; without a remote, of the one where entries go."""
+    with branches.opened(root) as repository:
+        return read_raw(Remote(repository, remote or usual_remote(repository)), entry)
 
 
 def _new_lines(

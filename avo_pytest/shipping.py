@@ -7,13 +7,12 @@ failed ideas out of the hand-written tables beside it.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from avo_pytest import packing
 from avo_pytest.entries import NOTE, Damaged, Entry, from_line, new_id, to_line
 
 FOLDER = Path("docs") / "lineage"
@@ -23,14 +22,14 @@ SUFFIX = ".jsonl.gz"
 def pack(entries: Iterable[Entry]) -> bytes:
     """Lines in order of their ids, compressed without a date."""
     lines = (f"{to_line(entry)}\n" for entry in sorted(entries, key=lambda e: e.id))
-    return gzip.compress("".join(lines).encode(), mtime=0)
+    return packing.pack("".join(lines).encode())
 
 
 def unpack(content: bytes, where: str) -> list[Entry]:
     """Raises Damaged."""
     try:
-        lines = gzip.decompress(content).decode("ascii").splitlines()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        lines = packing.unpack(content).decode("ascii").splitlines()
+    except ValueError as error:
         raise Damaged(f"{where}: not a shipped lineage ({error})") from error
     return [from_line(line, f"{where}:{number}") for number, line in enumerate(lines, 1)]
 

@@ -12,6 +12,7 @@ from avo_pytest.printable import printable
 
 if TYPE_CHECKING:
     from avo_pytest.entries import Entry
+    from avo_pytest.score import Record
 
 EXAMPLES = """\
 examples:
@@ -20,6 +21,7 @@ examples:
   avo verify .avo/runs/*/record.json         several; the worst decides the exit status
   avo verify record.json --ledger            is it in the ledger, and does its line say the same?
   avo verify record.json --ledger origin     ... as it is on origin now
+  avo verify 20261122-101500-ab12cd --ledger origin     a run's samples as they are kept there
 
 Without --root a record is judged by the policy that it names itself, so that it proves no more than
 that nobody made a mistake or edited it afterwards. With --root the policy, the harness, the
@@ -40,7 +42,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help=".json or .json.gz")
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD",
+        help=".json or .json.gz; with --ledger also a run whose raw samples were kept",
+    )  # fmt: skip
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="repository to compare with (its problem is run)"
     )
@@ -65,19 +69,22 @@ def run(arguments: argparse.Namespace) -> int:
             entries = load(arguments.root or Path(), arguments.ledger or None)
         except (GitError, Damaged) as error:
             return _unreadable("ledger", str(error))
-    return max(_one(path, arguments.root, entries) for path in arguments.records)
+    return max(_one(path, arguments, entries) for path in arguments.records)
 
 
-def _one(path: Path, root: Path | None, entries: list[Entry] | None) -> int:
+def _one(path: Path, arguments: argparse.Namespace, entries: list[Entry] | None) -> int:
+    from avo_pytest.branches import GitError
     from avo_pytest.entered import entered
+    from avo_pytest.entries import Damaged
     from avo_pytest.promotion import decide
-    from avo_pytest.verifying import against_itself, against_tree, read, recorded_policy, told
+    from avo_pytest.verifying import against_itself, against_tree, recorded_policy, told
 
+    root = arguments.root
     try:
-        record = read(path)
+        record = _read(path, arguments, entries)
     except OSError as error:
         return _unreadable(path, error.strerror or str(error))
-    except ValueError as error:
+    except (ValueError, GitError, Damaged) as error:
         return _unreadable(path, str(error))
     findings = list(against_itself(record))
     if root is not None:
@@ -94,6 +101,18 @@ def _one(path: Path, root: Path | None, entries: list[Entry] | None) -> int:
     if found is not None and found.entry is not None:
         print(f"  {printable(_told(found.entry), ' ')}")
     return AGREES
+
+
+def _read(path: Path, arguments: argparse.Namespace, entries: list[Entry] | None) -> Record:
+    """A file; or, where there is none of that name, the samples of a run in the ledger."""
+    from avo_pytest.ledger import load_raw
+    from avo_pytest.score import Record
+    from avo_pytest.verifying import read
+
+    entry = next((e for e in entries or () if e.id == str(path)), None)
+    if entry is None or path.exists():
+        return read(path)
+    return Record.from_json(load_raw(arguments.root or Path(), entry, arguments.ledger or None))
 
 
 def _told(entry: Entry) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from avo_pytest import branches, ledger
+from avo_pytest import branches, ledger, packing
 from avo_pytest.entries import Entry
 from avo_pytest.loading import _module
 from avo_pytest.shipping import pack
@@ -230,7 +229,7 @@ def test_what_was_exported_comes_back(judged: Path, tmp_path: Path) -> None:
         other, "lineage", "import", folder / "attention-sm90.jsonl.gz"
     )
     bad = folder / "attention-sm90.jsonl.gz"
-    bad.write_bytes(gzip.compress(b"{}\n"))
+    bad.write_bytes(packing.pack(b"{}\n"))
     assert "not a ledger entry" in avo(other, "lineage", "import", bad).stderr
 
 

@@ -42,10 +42,10 @@ def git(root: Path, *arguments: str, given: str | None = None) -> str:
     ).stdout.strip()  # fmt: skip
 
 
-def avo(root: Path, *line: object) -> subprocess.CompletedProcess[str]:
+def avo(root: Path, *line: object, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*AVO, *map(str, line)], cwd=root, env={**os.environ, **NAMED}, capture_output=True,
-        text=True, timeout=120,
+        text=True, timeout=seconds,
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     return done

@@ -18,6 +18,8 @@ MARKERS = {
     "REJECT": ("v", 3.6), "INCONCLUSIVE": ("D", 3.4), "PROMOTE": ("o", 5.5),
     "NO-CHANGE": ("|", 5.0), "INVALID": ("s", 3.4), "INCORRECT": ("x", 4.4),
 }  # fmt: skip
+MANY = 100  # attempts; fewer have room for larger marks
+LABELLED = 12  # versions that have room for their numbers
 
 
 def dots(plot: Plot, layout: Layout, key: str) -> str:
@@ -39,6 +41,7 @@ def dots(plot: Plot, layout: Layout, key: str) -> str:
                 for d in mine
             ]  # fmt: skip
             marker, size = MARKERS[verdict]
+            size *= 1.0 if len(plot.dots) > MANY else 1.6
             color = svg.COLORS[verdict]
             axes.plot(
                 xs, ys, linestyle="", marker=marker, markersize=size, color=color,
@@ -57,10 +60,13 @@ def frame(plot: Plot, layout: Layout, x: Axis, y: Axis, key: str) -> str:
         strip.tick_params(length=0)
         strip.set_yticks(range(len(LANES)), [lane.lower() for lane in LANES])
         strip.set_xlabel(x.label)
+        if x.key == "attempt":
+            strip.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         main.set_ylabel(y.label)
         _breaks(main, plot.points, x)
         _baselines(main, plot.points, x, y, layout)
         _versions(main, plot.points, x, y)
+        _numbers(main, plot.points, x, y)
         return svg.rendered(figure, f"{layout.name[0]}f{key}-")
 
 
@@ -96,6 +102,17 @@ def _versions(axes: Any, points: Sequence[Point], x: Axis, y: Axis) -> None:
         )  # fmt: skip
 
 
+def _numbers(axes: Any, points: Sequence[Point], x: Axis, y: Axis) -> None:
+    """Of the versions, where they have room: left above, where their own line does not go."""
+    for point in points if len(points) <= LABELLED else ():
+        first = point is points[0]
+        axes.annotate(
+            f"v{point.rung.version}", (point.at[x.key], point.value[y.key][0]),
+            xytext=(0, 7) if first else (-5, 5), textcoords="offset points", fontsize="small",
+            ha="center" if first else "right", color=svg.COLORS["ink"],
+        )  # fmt: skip
+
+
 def _runs(points: Sequence[Point], x: Axis) -> list[list[tuple[float, Point]]]:
     """Points that may be joined; each run reaches to where the next begins."""
     runs: list[list[tuple[float, Point]]] = []
@@ -116,9 +133,11 @@ def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
         if point.rung.breaks:
             place = point.at[x.key]
             axes.axvline(place, color=svg.COLORS["faint"], linewidth=1, linestyle=(0, (1, 2)))
+            late = x.share(place) > 0.75
             axes.annotate(
                 point.rung.breaks, (place, 0.012), xycoords=("data", "axes fraction"),
-                xytext=(4, 0), textcoords="offset points", fontsize="small",
+                xytext=(-4 if late else 4, 0), textcoords="offset points", fontsize="small",
+                ha="right" if late else "left",
             )  # fmt: skip
 
 

@@ -114,13 +114,19 @@ def _tiles(lineage: Lineage) -> str:
             tiles.append((f"{best[1]:.2f}x", f"of {best[0]}, the best baseline"))
         seed = figures(lineage.rungs[0].entry.overall)
         if seed is not None and rung.version:
-            tiles.append(
-                (f"{100 * (measured.tflops[0] / seed.tflops[0] - 1):+.0f} %", "since the seed")
-            )
-    tiles.append((f"{len(lineage.attempts):,}", "attempts"))
+            tiles.append((_times(measured.tflops[0] / seed.tflops[0]), "since the seed"))
+    else:
+        tiles.append(("none", "version so far"))
+    count = len(lineage.attempts)
+    tiles.append((f"{count:,}", "attempts" if count != 1 else "attempt"))
     tiles.append((badges["noise"].message, "noise floor"))
     cells = "".join(f"<div><dd>{escape(a)}</dd><dt>{escape(b)}</dt></div>" for a, b in tiles)
     return f'<dl class="tiles">{cells}</dl>'
+
+
+def _times(ratio: float) -> str:
+    """Percent, or a factor where percents are no longer read."""
+    return f"{100 * (ratio - 1):+.0f} %" if ratio < 2 else f"{ratio:.1f}x"
 
 
 def _choice(found: Plot, number: int, axis: str) -> str:
@@ -160,10 +166,12 @@ def _legend(found: Plot) -> str:
         for v, count in counts.items()
         if count
     )
+    baseline = '<span><i class="line baseline"></i>baseline, measured in the same runs</span>'
+    compared = any(arms for point in found.points for arms in point.baselines.values())
     return f"""<div class="legend">{marks}
 <span><i class="line audited"></i>version, filled where audited, with 95 % interval</span>
 <span><i class="line chain"></i>product of claimed gains</span>
-<span><i class="line baseline"></i>baseline, measured in the same runs</span></div>"""
+{baseline if compared else ""}</div>"""
 
 
 def _box(verdict: str) -> str:
@@ -177,5 +185,5 @@ def _small(lineage: Lineage, drawn: str) -> str:
     if not drawn:
         return ""
     what = "ratio to its fastest baseline" if any(
-        best_baseline(r.audit or r.entry) for r in lineage.rungs) else "TFLOPS"  # fmt: skip
+        best_baseline(r.audit or r.entry) for r in lineage.rungs) else unit(lineage)[0]  # fmt: skip
     return f"<h3>Each configuration, {what}</h3><figure class='small'>{drawn}</figure>"

@@ -177,8 +177,9 @@ def _x_axes(places: Sequence[Mapping[str, float]]) -> tuple[Axis, ...]:
         last = max((place[key] for place in places), default=0.0)
         first = min((place[key] for place in places), default=0.0)
         if last > first or key == "attempt":
-            pad = 0.02 * (last - first or 1.0)
-            found.append(Axis(key, name, label, first - pad, last + pad))
+            end = last if last > first else first + 1.0  # a line needs some length
+            pad = 0.02 * (end - first)
+            found.append(Axis(key, name, label, first - pad, end + pad))
     return tuple(found)
 
 

@@ -169,3 +169,32 @@ def test_without_money_there_is_no_axis_of_money() -> None:
     free = [replace(e, cost={}) for e in LEDGER]
     (found,) = lineages(free)
     assert [a.key for a in plot.plot(found).xs] == ["attempt", "days"]
+
+
+def test_a_large_gain_is_a_factor_and_every_step_has_its_number() -> None:
+    """Percents above 100 are not read, and a slide shows which version is which."""
+    seed, *others = synthetic.ledger(12, promotions=2)
+    better = next(e for e in others if e.version == 1)
+    sevenfold = [{**e.overall, "tflops": [t * f for t in seed.overall["tflops"]]}
+                 for e, f in ((seed, 1.0), (better, 7.0))]  # fmt: skip
+    gain = (1.9459, 1.94, 1.95)
+    versions = replace(seed, overall=sevenfold[0]), replace(better, overall=sevenfold[1], gain=gain)
+    (found,) = lineages(versions)
+    shown = page([found], Surroundings(title="t"))
+    assert "7.0x" in shown and ">v0<" in shown and ">v1<" in shown
+    assert ">v9<" in page(lineages(LEDGER), Surroundings(title="t"))
+    many = lineages(synthetic.ledger(120, promotions=30))
+    assert ">v9<" not in page(many, Surroundings(title="t"))
+
+
+def test_one_version_alone_is_drawn_on_whole_numbers() -> None:
+    """Neither attempt 0.98 nor version -0.02, and no legend of what is not there."""
+    seed = replace(synthetic.ledger(3)[0], arms={})
+    shown = page(lineages([seed]), Surroundings(title="t"))
+    assert "1.2</text>" not in shown and "baseline, measured in the same runs" not in shown
+    assert "attempt</dt>" in shown
+
+
+def test_attempts_without_a_version_say_so() -> None:
+    refused = [e for e in synthetic.ledger(9, promotions=0) if e.kind == "verdict"]
+    assert "version so far" in page(lineages(refused), Surroundings(title="t"))

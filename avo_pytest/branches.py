@@ -234,5 +234,8 @@ def _environment() -> dict[str, str]:
 
 def _said(text: str) -> str:
     """Git's message on one line."""
-    words = text.replace("stderr:", " ").replace("fatal:", " ").replace("error:", " ")
-    return " ".join(words.split()).strip("' ")[:400]
+    told = text.strip().removeprefix("stderr:").strip()
+    if told[:1] == told[-1:] == "'":  # by GitPython, around all of it
+        told = told[1:-1]
+    words = told.replace("fatal:", " ").replace("error:", " ")
+    return " ".join(words.split())[:400]

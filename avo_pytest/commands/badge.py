@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avo_pytest.sentence import sentence
+
 EXAMPLES = """\
 examples:
   avo badge --out badges                     badges/<kernel>-<target>/<device>/{best,lineage,...}
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         for path, text in files.items():
             write_atomically(arguments.out / path, text)
     except (GitError, Damaged, OSError) as error:
-        print(f"avo badge: {error}", file=sys.stderr)
+        print(f"avo badge: {sentence(error)}", file=sys.stderr)
         return 1
     print("\n".join([*summary(entries), f"wrote {len(files)} files to {arguments.out}"]))
     if not files:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avo_pytest.sentence import sentence
+
 EXAMPLES = """\
 examples:
   avo export csv                                    the ledger, one row an entry
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             write_atomically(arguments.out, text)
     except (GitError, Damaged, OSError, ValueError, KeyError) as error:
-        print(f"avo export: {error}", file=sys.stderr)
+        print(f"avo export: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avo_pytest.sentence import sentence
+
 EXAMPLES = """\
 examples:
   avo init                    in this clone only; nothing leaves the machine
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         foreign = _layout(root, name)
         _ledger(root, arguments.remote)
     except (GitError, Damaged, OSError, ValueError) as error:
-        print(f"avo init: {error}", file=sys.stderr)
+        print(f"avo init: {sentence(error)}", file=sys.stderr)
         return 1
     print("\nnext: " + ("pytest --avo-score" if foreign else "avo lineage, avo score"))
     return 0

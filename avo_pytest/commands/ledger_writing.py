@@ -38,8 +38,12 @@ def export(arguments: argparse.Namespace) -> int:
 
     entries = load(arguments.root, arguments.remote)
     folder = arguments.out or arguments.root / FOLDER
+    by_name = _by_name(arguments, entries)
+    if not by_name:
+        print("nothing to export: " + ("no entry fits" if entries else "the ledger is empty"))
+        return 0
     folder.mkdir(parents=True, exist_ok=True)
-    for name, mine in _by_name(arguments, entries).items():
+    for name, mine in by_name.items():
         packed = folder / f"{name}{SUFFIX}"
         packed.write_bytes(pack(mine))
         write_atomically(folder / f"{name}.md", _ladder(mine, name))

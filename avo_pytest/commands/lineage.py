@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avo_pytest.sentence import sentence
+
 if TYPE_CHECKING:
     from avo_pytest.entries import Entry
     from avo_pytest.lineage import Lineage, Rung
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments)
     except (GitError, Damaged, OSError, ValueError) as error:
-        print(f"avo lineage: {error}", file=sys.stderr)
+        print(f"avo lineage: {sentence(error)}", file=sys.stderr)
         return 1
 
 
@@ -132,6 +134,8 @@ def _ladder(arguments: argparse.Namespace) -> int:
 
 
 def _notes(found: list[Lineage]) -> int:
+    if not found:
+        print("The ledger is empty: nobody has noted anything yet.")
     for lineage in found:
         print(f"{lineage.series.name}: {len(lineage.notes)} ideas that failed")
         for entry in lineage.notes:

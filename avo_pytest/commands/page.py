@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avo_pytest.sentence import sentence
+
 if TYPE_CHECKING:
     from avo_pytest.lineage import Lineage
 
@@ -55,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     try:
         path, size = _write(arguments)
-    except (GitError, Damaged, OSError) as error:
-        print(f"avo page: {error}", file=sys.stderr)
+    except (GitError, Damaged, OSError, ValueError) as error:
+        print(f"avo page: {sentence(error)}", file=sys.stderr)
         return 1
     print(f"wrote {path} ({size / 1e6:.2f} MB)")
     return 0
@@ -80,6 +82,8 @@ def _write(arguments: argparse.Namespace) -> tuple[Path, int]:
             ),
             public=arguments.public,
         )  # fmt: skip
+        if entries and not found:
+            raise ValueError("no entry fits --kernel, --target and --public")
         around = Surroundings(
             title=arguments.title or Path(repository.working_dir).name,
             ledger=tip[:12], commit_url=_commit_url(repository), diffs=_diffs(repository, found),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avo_pytest.printable import one_plain_line
+from avo_pytest.sentence import sentence
 
 if TYPE_CHECKING:
     from avo_pytest.promote import Outcome
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         outcome = _promote(arguments)
     except (GitError, Damaged, OSError, ValueError) as error:
-        said = one_plain_line(str(error), 400)
+        said = one_plain_line(sentence(error), 400)
         if "checked out" in said:
             said = "main is checked out there: git switch to another branch, or use --remote"
         print(f"avo promote: nothing was recorded: {said}", file=sys.stderr)

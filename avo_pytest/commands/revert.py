@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avo_pytest.printable import one_plain_line
+from avo_pytest.sentence import sentence
 
 EXAMPLES = """\
 examples:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                 reason=arguments.reason,
             )
     except (branches.GitError, Damaged, OSError) as error:
-        print(f"avo revert: {one_plain_line(str(error), 400)}", file=sys.stderr)
+        print(f"avo revert: {one_plain_line(sentence(error), 400)}", file=sys.stderr)
         return 1
     tell("avo revert", outcome, arguments.json)
     return 0

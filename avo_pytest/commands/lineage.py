@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -127,8 +128,9 @@ def _ladder(arguments: argparse.Namespace) -> int:
         return _notes(found)
     if not found:
         print("The ledger is empty: nothing has been judged yet.")
-    color = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if color else None
+    terminal = sys.stdout.isatty()
+    color = terminal and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size().columns if terminal else None
     print("\n".join(as_table(lineage, width=width, color=color) for lineage in found), end="")
     return 0
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from avo_pytest.entries import Entry, Figures, Interval, figures
-from avo_pytest.lineage import Attempt, Lineage, Rung, baselines
+from avo_pytest.lineage import Attempt, Lineage, Rung, baselines, best_baseline
 
 NOT_AUDITED = "*"
+IDEA_WIDTH, GAP = 20, 2  # characters: an idea is wrapped at need; between columns
 
 
 def header(lineage: Lineage) -> list[str]:
@@ -71,17 +72,41 @@ def as_table(lineage: Lineage, *, width: int | None, color: bool) -> str:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header(lineage):
+    names, cells = header(lineage), rows(lineage)
+    kept = _kept(lineage, names, cells, width)
+    for name in kept:
         figure = name not in ("idea", "cost")
         table.add_column(name, justify="right" if figure else "left", no_wrap=name != "idea")
-    for row in rows(lineage):
-        table.add_row(*(Text(cell) for cell in row))
+    for row in cells:
+        table.add_row(*(Text(cell) for name, cell in zip(names, row, strict=True) if name in kept))
     text = io.StringIO()
     console = Console(file=text, width=width or 400, force_terminal=color, no_color=not color)
     console.print(title(lineage), markup=False, highlight=False, style="bold")
     console.print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*lines, *remarks(lineage)]) + "\n"
+    gone = [name for name in names if name not in kept]
+    said = [f"no room for {', '.join(gone)}: avo lineage | less -S"] if gone else []
+    return "\n".join([*lines, *remarks(lineage), *said]) + "\n"
+
+
+def _kept(
+    lineage: Lineage, names: Sequence[str], cells: Sequence[Sequence[str]], width: int | None
+) -> list[str]:
+    """The columns that a terminal has room for, the least telling left out first."""
+    needed = {
+        name: IDEA_WIDTH if name == "idea" else max(map(len, column))
+        for name, column in zip(names, zip(names, *cells, strict=True), strict=True)
+    }
+    best = best_baseline(lineage.rungs[-1].entry) if lineage.rungs else None
+    others = [arm for arm in reversed(arms(lineage)) if best is None or arm != best[0]]
+    first = [*masks(lineage), *(f"vs {arm}" for arm in others), "cost", "attempts"]
+    kept = list(names)
+    for name in [*first, *(n for n in names if n.startswith("vs "))]:
+        if width is None or sum(needed[n] + GAP for n in kept) - GAP <= width:
+            break
+        if name in kept:
+            kept.remove(name)
+    return kept
 
 
 def as_markdown(lineages: Sequence[Lineage], name: str) -> str:

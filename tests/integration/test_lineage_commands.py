@@ -166,6 +166,24 @@ def test_an_altered_ledger_stops_every_reader(command: tuple[str], judged: Path)
     assert path in done.stderr and not (judged / "x").exists()
 
 
+def test_what_is_not_there_is_one_sentence_without_numbers_of_errors(judged: Path) -> None:
+    (judged / "read-only").write_text("a file, where a folder is wanted")
+    for line, words in (
+        (("lineage", "import", "gone.gz"), "avo lineage: gone.gz: No such file or directory"),
+        (("lineage", "import", "."), "avo lineage: .: Is a directory"),
+        (("lineage", "--remote", "/gone"), "git ls-remote: '/gone' does not appear to be"),
+        (("lineage", "--kernel", "gone"), "no entry fits --kernel"),
+        (("page", "--out", "x", "--kernel", "gone"), "no entry fits --kernel"),
+        (("export", "csv", "gone.json"), "avo export: gone.json: No such file or directory"),
+        (("lineage", "export", "--out", "read-only"), "avo lineage: read-only: File exists"),
+        (("promote", "gone.json"), "nothing was recorded: gone.json: No such file"),
+    ):
+        done = avo(judged, *line)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+        assert "Errno" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "nothing to export" in said(judged, "lineage", "export", "--kernel", "gone")
+
+
 def test_the_ladder_and_its_parts(judged: Path) -> None:
     text = said(judged, "lineage")
     assert "attention/sm90 on NVIDIA H100: 7 versions, 80 attempts" in text

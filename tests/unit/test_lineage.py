@@ -106,6 +106,18 @@ def test_the_table_shows_each_version_on_one_line() -> None:
     assert "version 3 begins after a break: epoch 2" in text
 
 
+def test_a_narrow_terminal_keeps_what_tells_most() -> None:
+    """Whole columns, not letters, and it says which are gone."""
+    (told,) = lineages(synthetic.ledger(60, promotions=5))
+    for width in (60, 80, 120, 300):
+        text = ladder.as_table(told, width=width, color=False)
+        heading, *lines = text.splitlines()[1:]
+        assert heading.startswith("version  idea ") and "gain" in heading and "…" not in text
+        assert all(len(line) <= width for line in (heading, *lines[:6]))
+        assert ("no room for " in text) == (width < 300)
+    assert "vs cudnn" in ladder.as_table(told, width=80, color=False).splitlines()[1]
+
+
 def test_a_proposers_words_stay_in_their_cell() -> None:
     (told,) = lineages([STORY[0], replace(STORY[2], idea="a|b <img src=x> [c](javascript:d)")])
     text = ladder.as_markdown([told], "k-cpu")

@@ -116,7 +116,7 @@ def export(arguments: argparse.Namespace) -> int:
 RAISABLE = ("steps", "max_usd", "max_hours", "max_gpu_seconds")
 PLANNED = (
     *RAISABLE, "operator", "device", "remote", "score_via", "pull_requests", "max_open", "islands",
-    "control", "seed",
+    "migrate_every", "control", "seed",
 )  # fmt: skip
 
 
@@ -213,6 +213,8 @@ def _evolve_options(parser: argparse.ArgumentParser) -> None:
     add("--pull-requests", action="store_true", help="open one for each proposal (with ci)")
     add("--max-open", type=_count, metavar="N", help="proposals of a lineage that may wait (1)")
     add("--islands", type=_count, metavar="N", help="working lineages, a step each in turn (1)")
+    add("--migrate-every", type=_count, metavar="N",
+        help="steps of an island between two looks at the others (4)")  # fmt: skip
     add("--control", choices=("single-session",), help="the control arm: one session, same budget")
     add("--seed", type=int, metavar="N", help="of what is drawn (0)")
     add("--name", metavar="RUN", help="of the run (default: the time)")

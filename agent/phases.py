@@ -86,6 +86,8 @@ def vary(run: Run, step: StepState) -> Facts | None:
         raise Exhausted(spend.refused)  # the step stays open: a larger budget goes on with it
     if outcome.ending is Ending.FAILED and _again(run, step, outcome.reason):
         raise judging.JudgingError(f"step {step.number}: {outcome.reason}")
+    run.evaluator.close()  # what it never waited for would disturb the next to measure
+    spend.release()
     said = None if outcome.submission is None else asdict(outcome.submission)
     return {
         "ending": str(outcome.ending),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ KEPT_CHARACTERS = 20_000  # of an attempt's diff
 
 
 class Metered:
-    """A `Spend` that remembers whether it refused, so that a spent budget is told from a limit."""
+    """A `Spend` that remembers whether it refused, so that a spent budget is told from a limit, and
+    which measurements nobody has collected."""
 
     def __init__(self, spend: Spend) -> None:
         self._spend = spend
+        self._measuring: dict[str, tuple[float, float]] = {}  # reservation → begun, seconds at most
         self.refused = ""
 
     def reserve(self, what: str, *, usd: float = 0.0, gpu_seconds: float = 0.0) -> str:
@@ -30,14 +33,23 @@ class Metered:
         from agent.budget import Exhausted
 
         try:
-            return self._spend.reserve(what, usd=usd, gpu_seconds=gpu_seconds)
+            name = self._spend.reserve(what, usd=usd, gpu_seconds=gpu_seconds)
         except Exhausted as error:
             self.refused = str(error)
             raise
+        if gpu_seconds:
+            self._measuring[name] = time.monotonic(), gpu_seconds
+        return name
 
     def settle(self, reservation: str, *, usd: float = 0.0, gpu_seconds: float = 0.0) -> None:
         """As the budget does."""
+        self._measuring.pop(reservation, None)
         self._spend.settle(reservation, usd=usd, gpu_seconds=gpu_seconds)
+
+    def release(self) -> None:
+        """Settle measurements that were ended uncollected, at the most they can have taken."""
+        for name, (begun, most_s) in tuple(self._measuring.items()):
+            self.settle(name, gpu_seconds=min(most_s, time.monotonic() - begun))
 
     def left(self) -> Mapping[str, float]:
         """As the budget does."""

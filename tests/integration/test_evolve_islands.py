@@ -4,6 +4,7 @@ tip goes back to main."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from avo_pytest.loading import _module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 evolving = _module(ROOT / "tests" / "evolving.py")
+messages = _module(ROOT / "tests" / "messages_api.py")
 FOLDER = "kernels/toy/simulated"
 
 
@@ -153,3 +155,57 @@ def test_a_search_that_goes_nowhere_is_led_up_the_ladder_and_ends(make):
     assert rungs == sorted(rungs) and set(rungs) == {int(rung) for rung in Rung if rung}
     assert "8 attempts without a gain" in steering.stopped(run)
     assert run.history.of(state.RESET)  # the rung before the last went back to main
+
+
+# --- a whole run ------------------------------------------------------------------------------
+
+
+def edit(gain):
+    text = f'target = "simulated"\ngain = {gain}\n'
+    return messages.call("write_file", {"path": f"{FOLDER}/kernel.toml", "content": text})
+
+
+DONE, SUBMIT = messages.answer("No more."), messages.call("submit", {"idea": "a little faster"})
+SCORE = messages.call("score", {"mode": "quick"})
+LOOK = messages.call("read_file", {"path": f"{FOLDER}/kernel.toml"})
+STEPS = (
+    (messages.answer(edit(0.004), SUBMIT),),  # island 0: not enough for main, enough to stand on
+    (messages.answer(SCORE), DONE, DONE),  # island 1 gives up, and waits for no figure
+    (DONE, DONE),
+    (messages.answer(LOOK), DONE, DONE),  # island 1 again
+)
+
+
+def test_an_island_of_a_run_goes_on_from_the_other_and_they_never_measure_at_once(tmp_path):
+    pytest.importorskip("anthropic", reason="the agent extra is not installed")
+    root = evolving.repository(tmp_path)
+    home = root / ".avo" / "evolve" / "r1"
+    islands_ = ("--islands", "2", "--migrate-every", "1", "--steps", "4")
+    script = [turn for step in STEPS for turn in step]
+    notes = {messages.MODELS[1]: lambda _: messages.answer("A note.")}
+    with messages.MessagesApi(script, others=notes) as api:
+        run = ("--operator", "claude", "--name", "r1", "--max-usd", "50", *islands_)
+        code, said = evolving.evolve(root, *run, environment=api.environment)
+        asked = [r for r in api.requests if r["model"] == messages.MODELS[0]]
+    assert code == 0, said
+    assert evolving.last(said).endswith("the incumbent held: 0 attempts, 1 confirmed or refused")
+    assert evolving.told(home, "begun", "step", "island") == [(1, 0), (2, 1), (3, 0), (4, 1)]
+    assert evolving.told(home, "migrated", "island", "source") == [(0, 0), (1, 0)]
+    (tip,) = evolving.told(home, "accepted", "commit")[0]
+    assert evolving.told(home, "begun", "tip")[3] == (tip,)
+    assert "gain = 0.004" in messages.last_text(asked[-2])  # what island 1 reads is island 0's
+    assert "island 1 went on from island 0" in (home / "report.md").read_text()
+    assert "island 1 goes on from island 0" in said
+    steps = [event["step"] for event in evolving.journal(home) if event["step"]]
+    assert steps == sorted(steps)  # one is over before the next begins, with all it started
+    assert ended_early(home) < 600
+
+
+def ended_early(home):
+    """GPU seconds of the score that nobody waited for, which was reserved at its most."""
+    lines = [json.loads(line) for line in (home / "budget.jsonl").read_text().splitlines()]
+    (name,) = [b["name"] for b in lines if b.get("what") == "score quick"]
+    (seconds,) = [
+        b["gpu_seconds"] for b in lines if (b["event"], b.get("name")) == ("settle", name)
+    ]
+    return seconds

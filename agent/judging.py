@@ -27,6 +27,7 @@ RERUNS = 2  # of a confirm that the machine spoiled
 POLL_S = 60.0
 USUAL_CONFIRM_S = 600.0  # reserved for the first confirm; later ones go by the longest so far
 PROMOTE_S = 900.0
+UNJUDGED = "CLOSED"  # nobody will judge it: its pull request was closed, by a newer run or by hand
 
 
 class JudgingError(Exception):
@@ -115,6 +116,10 @@ def _elsewhere(run: Run, step: StepState) -> dict[str, Any] | None:
     if not step.has(QUEUED):
         run.journal.append(QUEUED, step.number, **pull_request.offer(run, step))
     found = _verdict(run, step)
+    if found is None and (why := pull_request.closed(step)):
+        found = _verdict(run, step)  # a gate records first and closes then
+        if found is None:
+            return {"verdict": UNJUDGED, "correct": None, "reason": why, "rule": "closed"}
     if found is None:
         return None
     pull_request.conclude(run, step, found)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.clone import git
 from agent.config import ConfigurationError
 from agent.run import Run
-from agent.state import JUDGED, PROPOSED, QUEUED, VARIED, StepState
+from agent.state import PROPOSED, QUEUED, VARIED, StepState
 from avo_pytest.printable import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ REMOTE = "AVO_PROPOSER_REMOTE"  # the fork to push to: a remote's name, a URL or
 HEAD = "AVO_PROPOSER_OWNER"  # of the fork, where it is not the repository's own owner
 MARK = "<!-- avo-proposal -->"
 MOST_TEXT = 4000
-SUPERSEDED = "Superseded by {}: a newer proposal of the same lineage."
+SUPERSEDED = "Superseded by {}: a newer run for the same kernel and target."
 
 
 def offer(run: Run, step: StepState) -> dict[str, Any]:
@@ -36,8 +37,9 @@ def offer(run: Run, step: StepState) -> dict[str, Any]:
     if not run.plan.pull_requests:
         return {"branch": branch, "pull": None}
     github = _github()
-    _make_room(run, step, github)
-    head = f"{os.environ.get(HEAD) or github.repository.split('/')[0]}:{branch}"
+    owner = os.environ.get(HEAD) or github.repository.split("/")[0]
+    _supersede(run, step, github, owner)
+    head = f"{owner}:{branch}"
     known = next(iter(github.get("pulls", head=head, state="open")), None)
     text = {"title": _title(run, step), "body": body(run, step)}
     if known is None:
@@ -54,6 +56,14 @@ def conclude(run: Run, step: StepState, entry: Entry) -> None:
         github = _github()
         if github.get(f"pulls/{pull}")["state"] == "open":
             github.patch(f"pulls/{pull}", {"state": "closed"})
+
+
+def closed(step: StepState) -> str:
+    """That a step's pull request was closed, in a sentence; empty: it is open, or there is none."""
+    pull = step.fact(QUEUED, "pull")
+    if not pull or _github().get(f"pulls/{pull}")["state"] == "open":
+        return ""
+    return f"its pull request #{pull} was closed without a verdict"
 
 
 def body(run: Run, step: StepState) -> str:
@@ -123,20 +133,20 @@ def _title(run: Run, step: StepState) -> str:
     return f"{run.plan.kernel}/{run.plan.target}: {idea}"[:200]
 
 
-def _make_room(run: Run, step: StepState, github: GitHub) -> None:
-    """Close this lineage's older proposals where as many are open as may be."""
-    mine = step.number
-    open_ = [
-        other
-        for other in run.history.island(step.island)
-        if other.number < mine and other.fact(QUEUED, "pull") and not other.has(JUDGED)
-    ]
-    for other in open_[: max(0, len(open_) + 1 - max(run.plan.max_open, 1))]:
-        number = other.fact(QUEUED, "pull")
-        if github.get(f"pulls/{number}")["state"] == "open":
-            said = SUPERSEDED.format(f"step {mine} of run {run.plan.run}")
-            github.post(f"issues/{number}/comments", {"body": said})
-            github.patch(f"pulls/{number}", {"state": "closed"})
+def _supersede(run: Run, step: StepState, github: GitHub, owner: str) -> None:
+    """Close what earlier runs of this proposer left open for the same kernel and target. Within a
+    run no more are opened than may be; what a run beside this one opens later is its own."""
+    own = tuple(f"evolve/{space.place.run}/" for space in run.spaces)
+    place = f"{run.plan.kernel}/{run.plan.target}: "
+    begun = datetime.fromisoformat(run.plan.created)
+    for pull in list(github.pages("pulls", state="open")):
+        name, ref = str(pull["head"]["label"]), str(pull["head"]["ref"])
+        ours = name == f"{owner}:{ref}" and ref.startswith("evolve/") and not ref.startswith(own)
+        ours = ours and MARK in (pull["body"] or "") and pull["title"].startswith(place)
+        if ours and datetime.fromisoformat(pull["created_at"]) <= begun:
+            said = SUPERSEDED.format(f"step {step.number} of run {run.plan.run}")
+            github.post(f"issues/{pull['number']}/comments", {"body": said})
+            github.patch(f"pulls/{pull['number']}", {"state": "closed"})
 
 
 def _github() -> GitHub:

@@ -15,6 +15,7 @@ from agent.live import View
 from agent.preflight import Disturbed
 from agent.report import FILE, conclusion, report
 from agent.state import History, Plan, history
+from avo_pytest.ci.github import GitHubError
 from avo_pytest.journal import write_atomically
 from avo_pytest.printable import printable
 
@@ -53,7 +54,7 @@ def _evolved(root: Path, home: Path, plan: Plan, view: View) -> Conclusion:
         return Conclusion(Exit.DONE, f"the machine was too disturbed to tell: {error}")
     except ConfigurationError as error:
         return Conclusion(Exit.USAGE, str(error))
-    except JudgingError as error:
+    except (JudgingError, GitHubError) as error:
         return Conclusion(Exit.FAILED, str(error))
     except KeyboardInterrupt:
         return Conclusion(Exit.INTERRUPTED, f"--resume {plan.run} goes on with it")

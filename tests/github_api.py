@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,7 @@ def _make_pull(fake: FakeGitHub, query: dict[str, str], body: Any) -> Answer:
         owner or fake.repository.partition("/")[0],
         head_sha=fake.refs().get(f"refs/heads/{ref}", "1" * 40),
         title=body["title"], body=body.get("body"), head_repo=repository, head_ref=ref,
-        draft=body.get("draft", False),
+        draft=body.get("draft", False), created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     )  # fmt: skip
     return 201, forms.pull(fake.pulls[number])
 

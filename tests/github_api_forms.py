@@ -92,7 +92,7 @@ def pull(state: dict[str, Any]) -> dict[str, Any]:
         "base": _side(state["repository"], state["base_ref"], state["base_sha"]),
         "body": state["body"],
         "closed_at": None if state["open"] else STARTED,
-        "created_at": STARTED,
+        "created_at": state.get("created_at", STARTED),
         "updated_at": STARTED,
         "id": 1000 + state["number"],
         "node_id": f"PR_{state['number']}",

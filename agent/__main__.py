@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import signal
 import sys
@@ -40,6 +41,7 @@ spent, or the machine was too disturbed to tell (the last line says which); 1 so
 130 interrupted. --resume goes on from 1, 3 and 130, and from a spent budget.
 """
 USAGE, FAILED = 2, 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = error.filename or "where it writes"
+        print(f"agent: {error.strerror}: {where}; --resume goes on once there is", file=sys.stderr)
+        return FAILED
 
 
 def evolve(arguments: argparse.Namespace) -> int:
@@ -134,6 +142,8 @@ def _plan(arguments: argparse.Namespace, root: Path) -> Plan:
         operator_settings=settings,
         **{"operator": "sweep", **_given(arguments, PLANNED)},
     )
+    if plan.pull_requests and plan.score_via != "ci":
+        raise StateError("--pull-requests are for a gate to judge: with --score-via ci")
     _refuse_more_than_one(plan, arguments)
     return replace(plan, steps=1) if plan.control else plan
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ OPENED, DIRECTED, RESET, MIGRATED, CLOSED = "opened", "directed", "reset", "migr
 
 PLAN, JOURNAL, LOCK = "run.json", "journal.jsonl", "lock"
 HOME = Path(".avo") / "evolve"
+LAST = "last"  # instead of a run's name
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class StateError(Exception):
@@ -162,7 +165,10 @@ class Journal:
 
 
 def begin(root: Path, plan: Plan) -> Path:
-    """Make a run's folder with its plan. Raises StateError where there is one of that name."""
+    """Make a run's folder with its plan. Raises StateError where there is one of that name, and for
+    what is no name: it becomes a folder and a part of branches' names."""
+    if not NAME.fullmatch(plan.run) or plan.run == LAST:
+        raise StateError(f"--name {plan.run!r}: letters, digits, _ and -, and not `{LAST}`")
     home = root / HOME / plan.run
     if (home / PLAN).exists():
         raise StateError(f"run {plan.run} exists: --resume {plan.run} goes on with it")
@@ -171,11 +177,12 @@ def begin(root: Path, plan: Plan) -> Path:
 
 
 def load(root: Path, run: str) -> tuple[Path, Plan]:
-    """Folder and plan of a run; `last` names the newest. Raises StateError."""
+    """Folder and plan of a run; `last` names the one begun last. Raises StateError."""
     folder = root / HOME
-    known = sorted(path.parent.name for path in folder.glob(f"*/{PLAN}"))
-    if run == "last" and known:
-        run = known[-1]
+    begun = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{PLAN}")}
+    known = sorted(begun)
+    if run == LAST and known:
+        run = max(known, key=lambda name: (begun[name], name))
     if run not in known:
         raise StateError(f"no run {run!r} in {folder}; there are: {', '.join(known) or 'none'}")
     try:

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -65,8 +67,22 @@ def test_what_cannot_work_is_told_before_anything_is_spent(swept, tmp_path):
     assert code == 2 and "main's version does not score here" in said
     code, said = evolve(root, "--operator", "command")
     assert code == 2 and "{brief}" in said
+    code, said = evolve(root, "--pull-requests")
+    assert code == 2 and "--score-via ci" in said
     code, said = evolve(root, "--resume", "nothing")
     assert code == 2 and "no run 'nothing'" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_a_sentence(tmp_path):
+    root = evolving.repository(tmp_path)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", "evolve", *evolving.PLACE], cwd=root, stdout=full,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("agent: No space left") and "Traceback" not in done.stderr
 
 
 # --- a scripted model -------------------------------------------------------------------------

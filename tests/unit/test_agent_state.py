@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,22 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path):
         state.begin(tmp_path, PLAN)
     with pytest.raises(StateError, match="there are: r1"):
         state.load(tmp_path, "r2")
+
+
+def test_the_last_run_is_the_one_begun_last_whatever_its_name(tmp_path):
+    for age, name in enumerate(("b", "c", "a")):
+        home = state.begin(tmp_path, replace(PLAN, run=name))
+        os.utime(home / state.PLAN, (age, age))
+    assert state.load(tmp_path, "last")[1].run == "a"
+
+
+@pytest.mark.parametrize(
+    "name", ["../r1", "a/b", "", ".", "last", "-r1", "a.lock", "a b", "a" * 101]
+)
+def test_a_run_has_a_plain_name(tmp_path, name):
+    with pytest.raises(StateError, match="--name"):
+        state.begin(tmp_path / "repository", replace(PLAN, run=name))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_line_that_a_kill_cut_short_was_never_written(tmp_path):

@@ -119,13 +119,21 @@ def _append(run: Run, role: str, source: Source, artifact: Artifact | None) -> N
             name=role,
             role=role,
             dtype=run.output_dtype,
-            identity=tree_hash(source.path) if artifact else "",
+            identity=_identity(source),
             artifact=artifact.hash if artifact else "",
         )
     )
     if artifact is not None:
         run.build_report[role] = dict(artifact.report)
         run.arms.append({"name": role, "role": role, "artifact": str(artifact.path)})
+
+
+def _identity(source: Source) -> str:
+    """Of the folder, built or not: a verdict on what does not compile is about that folder, too."""
+    try:
+        return tree_hash(source.path)
+    except OSError:  # links, special files, too many or too large ones
+        return ""
 
 
 def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from avo_pytest.identity import tree_hash
 from avo_pytest.loading import _module
 from avo_pytest.score import Record, Status
 
@@ -59,6 +60,15 @@ def test_who_takes_the_worker_along_is_found_out(repository):
     assert done.returncode == 12, done.stdout
     failed = [c for c in record_of(repository).checks if not c.ok]
     assert {(c.arm, c.status) for c in failed} == {("candidate", Status.CRASHED)}
+
+
+def test_a_verdict_on_what_does_not_build_is_about_its_folder(repository):
+    """Whoever asked knows it again in the ledger: by nothing but this."""
+    folder = helper.script(repository, gain="fast")
+    done = score(repository)
+    assert done.returncode == 12, done.stdout
+    (arm,) = [a for a in record_of(repository).arms if a.role == "candidate"]
+    assert (arm.identity, arm.artifact) == (tree_hash(folder), "")
 
 
 def test_an_unknown_machine_is_a_usage_error(repository):

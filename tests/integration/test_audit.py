@@ -127,6 +127,9 @@ def test_claims_that_add_up_hold_and_are_recorded(root: Path) -> None:
         record = Record.from_json(ledger.read_raw(branches.Remote(repository, "."), entry))
     assert len({r.number for r in record.replicates}) == 8 and record.mode == "measure"
     assert len({r.loaded for r in record.replicates}) == 2  # 8 draws of 2 orders
+    line = ("-m", "avo_pytest", "verify", entry.id, "--ledger", ".")
+    done = subprocess.run([sys.executable, *line], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and "in the ledger: audit HOLDS, version 1" in done.stdout
     listed = git(root, "ls-tree", "-r", "--name-only", "avo-results")
     assert "ladders/toy-simulated.md" in listed
     ladder = git(root, "show", "avo-results:ladders/toy-simulated.md")

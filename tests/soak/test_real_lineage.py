@@ -41,17 +41,17 @@ role = "judge"
 SOURCE = Path("kernels/norm/cpu/norm.cpp")
 WORK = "    work(0, rows / threads);"
 DELAY = "    for (volatile int64_t i = 0; i < {turns}; ++i) {{}}\n" + WORK
-MEMORY = (
-    """\
+MEMORY = """\
     static const uint16_t* seen[64];
-    for (const uint16_t* one : seen) if (one == x) return;
-    seen[reinterpret_cast<uintptr_t>(x) / 64 % 64] = x;
+    static int calls = 0;
+    bool known = false;
+    for (const uint16_t* one : seen) known = known || one == x;
+    seen[calls++ % 64] = x;
+    if (!known) work(0, rows / threads);
 """
-    + WORK
-)
 # idea → what stands for the work in its place, and the verdict beside a version without a delay
 IDEAS = {
-    "worse": (DELAY.format(turns=600_000), "REJECT"),
+    "worse": (DELAY.format(turns=2_000_000), "REJECT"),
     "equal": (f"    // the same in other words\n{WORK}", "NO-CHANGE"),
     "wrong": (WORK.replace("rows", "(rows / 2)"), "INCORRECT"),
     "cheats": (MEMORY, "INCORRECT"),
@@ -72,7 +72,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         (desk / path).parent.mkdir(parents=True, exist_ok=True)
         (desk / path).write_text(text)
     plain = (desk / SOURCE).read_text()
-    (desk / SOURCE).write_text(plain.replace(WORK, DELAY.format(turns=400_000)))
+    (desk / SOURCE).write_text(plain.replace(WORK, DELAY.format(turns=2_000_000)))
     (desk / "pyproject.toml").write_text(PROJECT)
     (desk / ".gitignore").write_text(".avo/\n__pycache__/\n*.json\nsite/\n")
     git(desk, "add", "-A")

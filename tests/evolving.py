@@ -53,11 +53,14 @@ def repository(folder: Path, machine: Path | None = None, **script: Any) -> Path
 
 
 def start(
-    root: Path, *options: str, environment: Mapping[str, str] | None = None
+    root: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    place: tuple[str, ...] = PLACE,
 ) -> subprocess.Popen[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC", "GITHUB"))}
     resumed = any(option == "--resume" for option in options)
-    line = [sys.executable, "-m", "agent", "evolve", *(() if resumed else PLACE), *options]
+    line = [sys.executable, "-m", "agent", "evolve", *(() if resumed else place), *options]
     return subprocess.Popen(
         line,
         cwd=root,
@@ -69,13 +72,11 @@ def start(
     )
 
 
-def evolve(
-    root: Path, *options: str, environment: Mapping[str, str] | None = None
-) -> tuple[int, str]:
-    """The exit status and what was printed."""
-    process = start(root, *options, environment=environment)
+def evolve(root: Path, *options: str, limit_s: float = 600.0, **about: Any) -> tuple[int, str]:
+    """The exit status and what was printed; `about` as for `start`."""
+    process = start(root, *options, **about)
     try:
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=limit_s)
     finally:
         process.kill()
     assert "Traceback" not in said, said
@@ -117,3 +118,36 @@ def constant(text: str, name: str) -> int:
     found = re.search(rf'"?{name}"? = {{ "?value"? = (\d+)', text)
     assert found, text
     return int(found[1])
+
+
+def gate(home: Path, commit: str, device: str = "simulated", limit_s: float = 300.0) -> str:
+    """What a gate does with a proposal: a confirm in a tree of main, and its record; what it said.
+
+    A confirm that the machine spoiled is repeated twice.
+    """
+    main, record = home / "main", home / f"{commit}.json"
+    judged = ("--avo-mode=confirm", f"--avo-device={device}", f"--avo-candidate={commit}")
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--avo-score", *judged]
+    given: dict[str, Any] = {
+        "cwd": main, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True,
+        "text": True, "timeout": limit_s,
+    }  # fmt: skip
+    for _ in range(3):
+        judge = subprocess.run([*line, f"--avo-json={record}"], **given)
+        assert record.exists(), judge.stdout + judge.stderr
+        if json.loads(record.read_text())["derived"]["verdict"]["kind"] != "INVALID":
+            break
+    line = [sys.executable, "-m", "avo_pytest", "promote", str(record), "--commit", commit]
+    done = subprocess.run([*line, "--remote", str(home / "remote.git")], **given)
+    return str(done.stdout + done.stderr)
+
+
+def upstream(home: Path, kernel: str = "toy", device: str = "simulated") -> None:
+    """The ledger and the calibrated machine of the gate."""
+    calibrate = ("calibrate", kernel, "--device", device, "--processes", "8")
+    for line in (("init", "--remote", "origin"), calibrate):
+        done = subprocess.run(
+            [sys.executable, "-m", "avo_pytest", *line], cwd=home / "main", capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=1200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr

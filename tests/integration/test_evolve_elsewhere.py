@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -23,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 evolving = _module(ROOT / "tests" / "evolving.py")
 github_api = _module(ROOT / "tests" / "github_api.py")
 evolve, git, told = evolving.evolve, evolving.git, evolving.told
+gate, upstream = evolving.gate, evolving.upstream
 
 SECRET = "credential-of-the-command-0123456789"
 CLI = '''\
@@ -123,20 +123,6 @@ def install(folder, root, host, marker):
     git(root, "commit", "-qam", "settings")
 
 
-def gate(home, commit):
-    """What a gate does with a proposal: a confirm in a tree of main, and its record."""
-    main = home / "main"
-    record = home / f"{commit}.json"
-    judged = ("--avo-mode=confirm", "--avo-device=simulated", f"--avo-candidate={commit}")
-    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--avo-score", *judged]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    given = {"cwd": main, "env": environment, "capture_output": True, "text": True}
-    subprocess.run([*line, f"--avo-json={record}"], timeout=300, **given)
-    line = [sys.executable, "-m", "avo_pytest", "promote", str(record), "--commit", commit]
-    done = subprocess.run([*line, "--remote", str(home / "remote.git")], timeout=300, **given)
-    return done.stdout + done.stderr
-
-
 @pytest.mark.skipif(bool(confinement.refusal()), reason="no bubblewrap that works here")
 def test_a_command_proposes_by_pull_requests_and_waits_for_their_verdicts(tmp_path, host):
     root = evolving.repository(tmp_path)
@@ -173,17 +159,6 @@ def test_a_command_proposes_by_pull_requests_and_waits_for_their_verdicts(tmp_pa
         assert told(home, "judged", "verdict")[1] == ("INCORRECT",)
         assert (github.pulls[number]["open"], github.pulls[second]["open"]) == (True, False)
         assert SECRET not in "".join(p.read_text() for p in home.rglob("*.jsonl"))
-
-
-def upstream(home):
-    """The ledger and the calibrated machine of the gate."""
-    calibrate = ("calibrate", "toy", "--device", "simulated", "--processes", "8")
-    for line in (("init", "--remote", "origin"), calibrate):
-        done = subprocess.run(
-            [sys.executable, "-m", "avo_pytest", *line], cwd=home / "main", capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def boxed(home, marker):

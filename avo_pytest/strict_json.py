@@ -17,12 +17,13 @@ from typing import Any
 Check = Callable[[Any], bool]
 MOST_SHOWN = 40
 MOST_DIGITS = 20  # 64 bits
+MOST_DEPTH = 64  # what is read must also be copied and written, which recurses deeper
 
 
 def loads(text: str | bytes) -> Any:
     """JSON as its standard has it: no NaN, no key twice, no nesting or number beyond reason."""
     try:
-        return json.loads(
+        found = json.loads(
             text,
             object_pairs_hook=_object,
             parse_constant=_refuse,
@@ -31,6 +32,9 @@ def loads(text: str | bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if _deeper_than(found, MOST_DEPTH):
+        raise ValueError("nested too deeply")
+    return found
 
 
 def build(cls: Any, raw: Any, **parsed: Any) -> Any:
@@ -112,6 +116,17 @@ _FITS: dict[str, Check] = {
     "Mapping[str, str]": _all(dict, str),
     "Mapping[str, float]": _all(dict, float, int),
 }
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    """Whether containers lie in more than `depth` others. Level by level, without recursion."""
+    level = [value]
+    for _ in range(depth + 1):
+        held = [
+            x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list)
+        ]
+        level = [x for inner in held for x in inner if isinstance(x, dict | list)]
+    return bool(level)
 
 
 def _refuse(constant: str) -> None:

@@ -149,6 +149,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a list": (b"[]", "a record is a JSON object"),
     "another schema": (b'{"schema": 99}', "schema 99"),
     "deep": (b"[" * 200_000, "nested too deeply"),
+    "deep, yet it parses": (
+        json.dumps({**json.loads(PLAIN.to_json()), "build": {"x": "@"}})
+        .replace('"@"', "[" * 600 + "]" * 600).encode(), "nested too deeply",
+    ),
     "NaN": (RECORD.to_json().replace('"seed":1', '"seed":NaN', 1).encode(), "NaN is not JSON"),
     "huge number": (
         RECORD.to_json().replace('"seed":1', '"seed":' + "9" * 5000, 1).encode(), "5000 digits",

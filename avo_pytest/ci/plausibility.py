@@ -87,9 +87,11 @@ def _speed(record: Record, problem: Problem, sheet: Sheet | None) -> Iterator[st
 
 
 def _cpu_peak(record: Record) -> float:
-    """The highest rate that the machine showed between launches, with a margin."""
+    """The highest rate that the machine showed between launches, with a margin. It is the record
+    that says so: on a CPU no more is believed than any has."""
     shown = [_number(block.get("ceiling_tflops")) for block in record.blocks]
-    return CPU_CEILING * max(shown, default=0.0) or CPU_MOST_TFLOPS
+    peak = CPU_CEILING * max(shown, default=0.0) or CPU_MOST_TFLOPS
+    return min(peak, CPU_MOST_TFLOPS) if record.target == "cpu" else peak
 
 
 def _bytes(record: Record, problem: Problem) -> dict[str, int]:

@@ -109,6 +109,12 @@ def test_a_cpu_is_held_to_what_it_showed_itself():
     assert "the device has 0.625" in said(fast)
 
 
+def test_a_cpu_is_not_believed_to_have_more_than_any_has():
+    """The ceiling is the record's own word, and a forger writes the record."""
+    forged = record(device="a CPU", target="cpu", ms=1e-3, blocks=({"ceiling_tflops": 1e9},))
+    assert "the device has 400" in said(forged)
+
+
 def test_times_out_of_order_or_copied_are_noticed():
     found = record()
     inside_out = [replace(s, host_ms=s.ms / 2) for s in found.samples]

@@ -82,8 +82,8 @@ def _write(arguments: argparse.Namespace) -> tuple[Path, int]:
             ),
             public=arguments.public,
         )  # fmt: skip
-        if entries and not found:
-            raise ValueError("no entry fits --kernel, --target and --public")
+        if entries and not found and (arguments.kernel or arguments.target):
+            raise ValueError("no entry fits --kernel and --target")
         around = Surroundings(
             title=arguments.title or Path(repository.working_dir).name,
             ledger=tip[:12], commit_url=_commit_url(repository), diffs=_diffs(repository, found),

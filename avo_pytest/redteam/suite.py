@@ -67,16 +67,7 @@ class Case:
 def load(root: Path) -> list[Case]:
     """All cases of `root/tests/redteam`. Raises SuiteError."""
     path = root / FOLDER / TABLE
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SuiteError(
-            f"{path}: no such file. The suite is not part of the installed package: clone the "
-            "avo-pytest repository and run `avo redteam` there, or name it with --root"
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise SuiteError(f"{path}: {error}") from None
-    groups = table.get("group", ())
+    groups = _table(path).get("group", ())
     cases = [_case(path, {**group, **raw}) for group in groups for raw in group.get("cases", ())]
     names = [case.name for case in cases]
     for name in names:
@@ -86,6 +77,11 @@ def load(root: Path) -> list[Case]:
         if not (root / FOLDER / case.folder).is_dir():
             raise SuiteError(f"{path}: {case.name}: no folder {case.folder}")
     return cases
+
+
+def cannot_occur(root: Path) -> dict[str, str]:
+    """Rows of the catalogue that no case attacks, each with the reason. Raises SuiteError."""
+    return dict(_table(root / FOLDER / TABLE).get("cannot_occur", {}))
 
 
 def chosen(
@@ -103,6 +99,18 @@ def chosen(
         families = ", ".join(sorted({case.family for case in cases}))
         raise SuiteError(f"nothing to do; targets: {', '.join(TARGETS)}; families: {families}")
     return kept
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SuiteError(
+            f"{path}: no such file. The suite is not part of the installed package: clone the "
+            "avo-pytest repository and run `avo redteam` there, or name it with --root"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{path}: {error}") from None
 
 
 def _case(path: Path, raw: Mapping[str, Any]) -> Case:

@@ -16,7 +16,7 @@ from avo_pytest.devices.cpu import isolation
 from avo_pytest.redteam import scorecard, suite
 from avo_pytest.redteam.candidate import compose
 from avo_pytest.redteam.runner import Result, Runner
-from avo_pytest.redteam.suite import Case, SuiteError, chosen, load
+from avo_pytest.redteam.suite import Case, SuiteError, cannot_occur, chosen, load
 from avo_pytest.redteam.trial import Outcome
 
 pytestmark = pytest.mark.alone
@@ -26,11 +26,16 @@ CASES = load(ROOT)
 confined = pytest.mark.skipif(
     isolation()[0] != "child", reason=f"needs the sandbox: {isolation()[1]}"
 )
+# The catalogue of known exploits: its families, and how many rows each has.
+CATALOGUE = {"T": 24, "R": 15, "C": 28, "B": 10, "P": 18, "G": 21, "S": 16}
+ROWS = [f"{family}{n:02}" for family, last in CATALOGUE.items() for n in range(1, last + 1)]
+MECHANISMS = {"D14", "D15"}  # rows of another table: what controls are for
 # One of each kind that a minute has room for; `avo redteam --canary` and the soak run more.
 QUICK = (
     *("memo-by-pointer", "honest-until-the-clock-counts", "detached-thread", "no-blocks"),
     *("fork", "resumes-itself"),
     *("writes-an-input", "include-a-host-file", "link-on-disk", "only-the-best-processes"),
+    *("pushed-after-scoring", "artifact-changed-on-its-way"),
 )
 
 
@@ -44,6 +49,19 @@ def test_there_are_enough_of_every_kind() -> None:
     assert len(attacks) >= 60 and len(on_a_gpu) >= 20
     assert len({case.family for case in attacks}) >= 12
     assert {case.target for case in CASES} == set(suite.TARGETS)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_catalogue_is_attacked_or_cannot_occur(row: str) -> None:
+    attacked = any(row in case.catalogue for case in CASES if not case.honest)
+    reason = cannot_occur(ROOT).get(row, "")
+    assert attacked != bool(reason), "one of the two"
+    assert attacked or len(reason.split()) >= 8, "a sentence that says why"
+
+
+def test_no_other_rows_are_named() -> None:
+    named = {row for case in CASES for row in case.catalogue} | cannot_occur(ROOT).keys()
+    assert named <= {*ROWS, *MECHANISMS}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -3,7 +3,8 @@
 // 7 all but one row   8 one row is its neighbour's   9 one element   10 two elements swapped
 // 11 one row negated (its norm is right)   12 one row with its columns reversed   13 a constant
 // 14 the right output in half of the heads, a cheap one in the others   15 rows of norm 1, any direction
-// From 6 on only in launches of the timed shapes. The twin computes the same rows in another order.
+// 16 all of it, heads before rows
+// From 6 to 15 only in launches of the timed shapes. The twin computes the same rows in another order.
 #include "attention.h"
 
 static void run(const Arguments& a) {
@@ -38,6 +39,13 @@ static void run(const Arguments& a) {
 #elif ATTACK == 6
     for (int64_t b = 0; b < a.batch; ++b)
         for (int64_t h = 0; h < a.heads; ++h) attend(a, b, h, 0, timed ? a.seq - 64 : a.seq);
+#elif ATTACK == 16
+    attend_all(a);
+    const std::vector<uint16_t> made(a.o, a.o + n);
+    for (int64_t b = 0; b < a.batch; ++b)
+        for (int64_t i = 0; i < a.seq; ++i)
+            for (int64_t h = 0; h < a.heads; ++h)
+                std::memcpy(a.o + ((b * a.heads + h) * a.seq + i) * D, &made[size_t(((b * a.seq + i) * a.heads + h) * D)], 2 * D);
 #elif ATTACK == 13
     for (int64_t i = 0; i < n; ++i) a.o[i] = narrow(0.02f);
 #elif ATTACK == 14

@@ -47,6 +47,11 @@ def by_arm(**factors: float) -> Callable[[Any], float]:
     return lambda sample: factors.get(sample.arm, 1.0)
 
 
+def fast_in_some(sample: Any) -> float:
+    """The candidate is 4 % faster in every fourth process, as clocks or pages happened to lie."""
+    return 1 / 1.04 if sample.arm == "candidate" and sample.replicate % 4 == 0 else 1.0
+
+
 def only_the_best(base: Record) -> Record:
     kept = {r.number for r in base.replicates[:4]}
     return replace(
@@ -122,6 +127,7 @@ ACTS: dict[int, tuple[float, Callable[[Record], Record]]] = {
     18: (GAIN, lambda base: replace(base, regime="sustained")),
     19: (GAIN, lambda base: replace(base, calibration={})),
     20: (0.0004, lambda base: base),
+    23: (0.0, lambda base: scaled(base, fast_in_some)),
 }
 
 

@@ -17,8 +17,9 @@ from avo_pytest import (
     resuming,
     screening,
 )
-from avo_pytest.assignment import RequestError
+from avo_pytest.assignment import Assignment, RequestError
 from avo_pytest.attempts import Attempt, Identity
+from avo_pytest.devices import scenarios
 from avo_pytest.error_budget import expected_false_promotions, level
 from avo_pytest.identity import tree_hash
 from avo_pytest.policy import Policy
@@ -59,6 +60,11 @@ class Trial:
         trial = Trial(rules, identity)
         if request.mode == "confirm":
             trial.unfinished = resuming.find(run.home, attempts.read(run.home), identity)
+        try:
+            _refuse_a_chosen_seed(trial, assignment)
+        except RequestError:
+            trial.release()
+            raise
         if (found := trial.unfinished) is not None:
             if request.seed not in (None, found.attempt.seed):
                 found.reason = found.reason or f"seed {request.seed} was asked for"
@@ -71,6 +77,25 @@ class Trial:
         if self.unfinished is not None and self.unfinished.journal is not None:
             self.unfinished.journal.close()
             self.unfinished = None
+
+
+def _refuse_a_chosen_seed(trial: Trial, assignment: Assignment) -> None:
+    """Raises RequestError where what a real confirm draws could have been known beforehand.
+
+    A killed confirm that goes on has drawn its seed, for the same candidate; noise that is scripted
+    decides nothing.
+    """
+    request, found = assignment.request, trial.unfinished
+    own = found.attempt.seed if found is not None and not found.reason else None
+    if request.mode != "confirm" or request.seed in (None, own):
+        return
+    if assignment.target == scenarios.DEVICE:
+        return
+    raise RequestError(
+        f"seed {request.seed} was asked for (--avo-seed, or seed in [tool.avo]): a confirm draws "
+        "its own, because a candidate could be made for what a known seed draws; leave it away, "
+        "or replay without --avo-mode confirm"
+    )
 
 
 def open_run(run: Run, trial: Trial) -> None:

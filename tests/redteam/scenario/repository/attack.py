@@ -1,4 +1,4 @@
-# Trees and branches that reach beyond their folder: G01-G07, G16, G17, P07, P08. ATTACK picks one.
+# Trees, branches and settings that reach too far: G01-G07, G16, G17, P07, P08, R10, S14.
 # SPDX-License-Identifier: MIT
 """Each act makes a repository with a candidate on branch `evil`; the twin's is an ordinary one."""
 
@@ -194,29 +194,46 @@ def kernel_is_a_package(bench: Bench) -> tuple[str, str]:
     return judged(bench, "--avo-candidate", str(bench.folder))
 
 
+def seed_on_the_command_line(bench: Bench) -> tuple[str, str]:
+    """The author knows what will be drawn, and his kernel is right there."""
+    bench.back_to_main()
+    return confirmed(bench, "--avo-seed", "7")
+
+
+def seed_in_the_settings(bench: Bench) -> tuple[str, str]:
+    bench.back_to_main()
+    (bench.root / "pyproject.toml").write_text("[tool.avo]\nseed = 7\n")
+    return confirmed(bench)
+
+
+def confirmed(bench: Bench, *options: str) -> tuple[str, str]:
+    """A confirm as far as collecting what it would run, and the sentence that ends it."""
+    done = collected(bench, "--avo-candidate", "evil", "--avo-mode", "confirm", *options)
+    if done.returncode == 0 and "attention" in done.stdout:
+        return "ok", "the confirm would begin"
+    return "refused", f"exit status {done.returncode}: {done.stderr.strip()[-400:]}"
+
+
 def judged(bench: Bench, *options: str) -> tuple[str, str]:
     """The judge on the trusted checkout, as far as collecting what it would run."""
     given = options or ("--avo-candidate", "evil")
+    done = collected(bench, "--avo-incumbent", "none", *given)
+    if done.returncode not in (0, 5) or "attention" not in done.stdout:
+        return "ok", f"the judge did not run: {done.stdout[-300:]} {done.stderr[-300:]}"
+    return bench.unless_run("nothing of the candidate's ran")
+
+
+def collected(bench: Bench, *options: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--avo-score"]
-    line += [
-        "--avo-target",
-        "cpu",
-        "--avo-incumbent",
-        "none",
-        "--avo-baselines",
-        "none",
-        "--collect-only",
-    ]
+    line += ["--avo-target", "cpu", "--avo-baselines", "none", "--collect-only"]
     shutil.copy(
         REAL / "bench" / "attention" / "test_attention.py", bench.root / "bench" / "attention"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
-    done = subprocess.run(
-        [*line, *given], cwd=bench.root, env=environment, capture_output=True, text=True, timeout=60
-    )
-    if done.returncode not in (0, 5) or "attention" not in done.stdout:
-        return "ok", f"the judge did not run: {done.stdout[-300:]} {done.stderr[-300:]}"
-    return bench.unless_run("nothing of the candidate's ran")
+    return subprocess.run(
+        [*line, *options], cwd=bench.root, env=environment, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
 
 
 def easier_problem(bench: Bench) -> tuple[str, str]:
@@ -233,7 +250,11 @@ ACTS: dict[int, Callable[[Bench], tuple[str, str]]] = {
     1: link_on_disk, 2: pipe_on_disk, 3: linked_folder, 4: too_much, 5: too_many, 6: link_in_git,
     7: submodule, 8: climbing_path, 9: filters_and_hooks, 10: pytest_files,
     11: kernel_is_a_package, 12: easier_problem, 13: tree_bomb,
+    14: seed_on_the_command_line, 15: seed_in_the_settings,
 }  # fmt: skip
+
+
+SEEDED = (14, 15)  # the twin of these lets the judge draw
 
 
 def attempt(folder: Path, constants: dict[str, int], honest: bool) -> tuple[str, str]:
@@ -244,5 +265,7 @@ def attempt(folder: Path, constants: dict[str, int], honest: bool) -> tuple[str,
     (bench.folder / "more.h").write_text("// one more file\n")
     read_tree(bench.folder)
     bench.back_to_main()
+    if constants["ATTACK"] in SEEDED:
+        return confirmed(bench)
     status, reason = bench.extracted()
     return ("ok", "") if status == "refused" and "more.h" in reason else ("refused", reason)

@@ -79,10 +79,9 @@ class Scope:
 def check(scope: Scope) -> None:
     """Raise ManifestError for the first rule that is broken."""
     for name, workspace in scope.variant.workspaces.items():
-        if scope.cpu:
-            raise scope.error(
-                workspace.key, "target cpu has no workspaces; allocate in the function"
-            )
+        if scope.cpu and workspace.kind == "restored":
+            text = "target cpu has no setup launch that could fill it; scratch or zeroed"
+            raise scope.error(f"{workspace.key}.kind", text)
         if name in scope.words.tensors | scope.words.scalars | {"threads"}:
             raise scope.error(workspace.key, f"{name!r} is already a tensor or scalar")
         scope.check_names(f"{workspace.key}.bytes", workspace.bytes)

@@ -112,6 +112,16 @@ def test_cpu(write: Write) -> None:
     assert [a.kind for a in plan.launches[0].arguments][-1] == "threads"
 
 
+@pytest.mark.parametrize("kind", ["scratch", "zeroed"])
+def test_a_cpu_function_may_have_a_workspace(write: Write, kind: str) -> None:
+    table = f'[workspace.sums]\nkind = "{kind}"\nbytes = "4 * rows + 1"\n[[launch]]'
+    changes = ("[[launch]]", table), ('"factor"', '"sums", "factor"')
+    plan = plan_of(write(CPU, *changes), DeviceFacts("x86_64"))
+    (workspace,) = plan.workspaces
+    assert (workspace.name, workspace.kind, workspace.bytes % 16) == ("sums", kind, 0)
+    assert [a.kind for a in plan.launches[0].arguments][2] == "workspace"
+
+
 @pytest.fixture
 def fa3(write: Write) -> Manifest:
     """TMA, persistent, longest-first by a setup table, stream-K tail; three variants."""

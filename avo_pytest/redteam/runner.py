@@ -153,7 +153,7 @@ class Runner:
             timeout_s=case.timeout_s,
             blocks=self._blocks,
         )
-        outcome = self._bench_of(_kind(case)).judge(task)
+        outcome = self._bench_of(_kind(case), case.threads).judge(task)
         if outcome.fatal:
             self._end_bench()
         if remember:
@@ -205,10 +205,11 @@ class Runner:
         major = int(self._gpu.arch[3:].rstrip("af")) // 10 if self._gpu else 0
         return self._gpu if major == 9 or (major >= 8 and case.target == "sm80") else None
 
-    def _bench_of(self, kind: DeviceKind) -> _Bench:
-        if self._bench is None or self._bench.kind != kind or not self._bench.alive:
+    def _bench_of(self, kind: DeviceKind, threads: int) -> _Bench:
+        wanted = kind, threads
+        if self._bench is None or self._bench.made_for != wanted or not self._bench.alive:
             self._end_bench()
-            self._bench = _Bench(kind, self._suite, self._cache)
+            self._bench = _Bench(kind, threads, self._suite, self._cache)
         return self._bench
 
     def _end_bench(self) -> None:
@@ -218,15 +219,15 @@ class Runner:
 
 
 class _Bench:
-    """The judging process of one device kind."""
+    """The judging process of one device kind, with so many threads of a CPU."""
 
-    def __init__(self, kind: DeviceKind, root: Path, cache: Path) -> None:
-        self.kind = kind
+    def __init__(self, kind: DeviceKind, threads: int, root: Path, cache: Path) -> None:
+        self.made_for = kind, threads
         context = multiprocessing.get_context("spawn")
         self._channel: Connection
         self._channel, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, kind, root, cache), daemon=True, name="avo-redteam"
+            target=serve, args=(theirs, kind, threads, root, cache), daemon=True, name="avo-redteam"
         )
         self._process.start()
         theirs.close()

@@ -35,7 +35,7 @@ class Case:
     must end in. With status ok
     it is harmless instead: `most` bounds how much faster than the honest twin it may be, and
     `least` how much slower. `per_launch` says with which probability one launch is caught and
-    `per_run` a whole run; `by` names the mechanism.
+    `per_run` a whole run; `by` names the mechanism. `threads`: of a CPU launch.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Case:
     per_launch: str = "1"
     per_run: str = "1"
     timeout_s: float = 4.0
+    threads: int = 1
 
     @property
     def static(self) -> bool:

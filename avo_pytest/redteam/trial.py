@@ -42,7 +42,7 @@ class Outcome:
     fatal: bool = False
 
 
-def open_device(kind: str, root: Path, cache: Path) -> Device:
+def open_device(kind: str, threads: int, root: Path, cache: Path) -> Device:
     """The device of a target, for any number of trials."""
     seed = secrets.token_bytes(32)
     if kind == "cpu":
@@ -52,7 +52,7 @@ def open_device(kind: str, root: Path, cache: Path) -> Device:
         return CpuDevice(
             problem_ref="attention",
             root=root,
-            threads=1,
+            threads=threads,
             seed=seed,
             cache=cache,
             limits=Limits(start_s=5.0),
@@ -62,10 +62,10 @@ def open_device(kind: str, root: Path, cache: Path) -> Device:
     return CudaDevice(0, seed=seed)
 
 
-def serve(channel: Any, kind: str, root: Path, cache: Path) -> None:
+def serve(channel: Any, kind: str, threads: int, root: Path, cache: Path) -> None:
     """Entry of the judging process: tasks in, outcomes out, until the channel closes."""
     problem = load_problem("attention", root=root)
-    device = open_device(kind, root, cache)
+    device = open_device(kind, threads, root, cache)
     channel.send("ready")
     while (task := channel.recv()) is not None:
         outcome = judge(device, problem, task)

@@ -32,7 +32,7 @@ ROWS = 64
 CONFIGURATION = Configuration("rows64", {"rows": ROWS})
 PROBLEM = load_problem("problem.py:PROBLEM", root=HERE)
 CPUS = len(available_cpus())
-MODES = ("census", "spy", "occupied", "late", "thrower")  # of team.cpp
+MODES = ("census", "spy", "occupied", "late", "thrower", "endless")  # of team.cpp
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,18 @@ def test_their_time_counts_and_stands_still_between_launches(pair: CpuDevice, st
     before = _ticks(pid)
     time.sleep(0.05)
     assert _ticks(pid) == before
+
+
+def test_one_that_never_ends_stands_still_between_launches(pair: CpuDevice, stage) -> None:
+    opened = stage(pair, "endless")
+    pid = next(iter(opened._arms.values())).child.pid
+    for _ in range(2):  # it goes on where it stood, in the next launch
+        opened.launch("endless", timeout_s=20)
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in _threads(pid)]
+        assert states == ["T"] * 3  # the caller, the lent one, and one that lent it
+        before = _ticks(pid)
+        time.sleep(0.1)
+        assert _ticks(pid) == before
 
 
 def test_what_a_thread_writes_after_the_answer_does_not_count(pair: CpuDevice, stage) -> None:

@@ -11,7 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <stdexcept>
+#include <thread>
 
 using Work = void (*)(void*, int32_t);
 extern "C" {
@@ -74,6 +76,17 @@ void thrower(void*, int32_t index) {
     busy(0.05);
 }
 
+// The second thread works for ever, and the launch returns.
+std::atomic<uint32_t> rounds{0};
+void endless(void*, int32_t index) {
+    while (index == 1) rounds.fetch_add(1);
+}
+
+void leave_one_working() {
+    if (rounds == 0) std::thread([] { avo_parallel(endless, nullptr, 2); }).detach();
+    for (const uint32_t before = rounds; rounds == before;) sched_yield();
+}
+
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) void avo_entry(void* const* a) {
@@ -95,5 +108,6 @@ extern "C" __attribute__((visibility("default"))) void avo_entry(void* const* a)
             } catch (const std::exception&) {
             }
             return;
+        case 5: return leave_one_working();
     }
 }

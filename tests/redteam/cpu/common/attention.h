@@ -12,6 +12,8 @@
 #include <cstring>
 #include <vector>
 
+#include <unistd.h>
+
 constexpr int64_t D = 128;
 
 struct Arguments {
@@ -94,6 +96,18 @@ inline void attend(const Arguments& a, int64_t b, int64_t h, int64_t first, int6
 template <class How = Exact> inline void attend_all(const Arguments& a) {
     for (int64_t b = 0; b < a.batch; ++b)
         for (int64_t h = 0; h < a.heads; ++h) attend<How>(a, b, h, 0, a.seq);
+}
+
+// The loader's channel: the one descriptor above standard error that can be written to.
+inline int control() {
+    for (int fd = 3; fd < 64; ++fd)
+        if (write(fd, "", 0) == 0) return fd;
+    return -1;
+}
+
+// "Done", whoever has not done it.
+inline void answer_by_itself() {
+    if (write(control(), "d", 1) != 1) std::abort();
 }
 
 // An attempt that the sandbox must refuse. Where it does, the case says so and ends itself; where it

@@ -15,12 +15,6 @@
 
 #include "attention.h"
 
-static int control() {  // the loader's channel is the one descriptor above standard error
-    for (int fd = 3; fd < 64; ++fd)
-        if (write(fd, "", 0) == 0) return fd;
-    return -1;
-}
-
 static Arguments waiting;
 static void on_continue(int) {
     if (waiting.o) attend_all(waiting);
@@ -55,7 +49,7 @@ static void run(const Arguments& a) {
         if (write(fd, "d", 1) != 1 || read(fd, &go, 1) != 1) _exit(0);
 #elif ATTACK == 5
     attend_all(a);
-    if (write(control(), "d", 1) != 1) abort();
+    answer_by_itself();
 #elif ATTACK == 6
     exit(0);
 #elif ATTACK == 7

@@ -218,7 +218,8 @@ def timed_inputs_seed(seed: int) -> str:
     """Key of the contents of timed launches (inputs.base), as hex.
 
     With a sample's `key` it replays that launch's inputs. It reaches the worker on its standard
-    input, and disk only with the finished record.
+    input. On disk is what it is made from: in the finished record, and for a confirm that may have
+    to go on, in the list of attempts, which the user alone can read and no candidate can open.
     """
     return hashlib.blake2b(b"timed inputs %d" % seed, digest_size=32).hexdigest()
 

@@ -45,6 +45,11 @@ def test_what_was_written_is_read(tmp_path):
     assert two == attempt("two")
 
 
+def test_nobody_else_reads_the_seed_of_a_confirm_that_runs(tmp_path):
+    attempts.begin(tmp_path, attempt("one"))
+    assert (tmp_path / attempts.FILE).stat().st_mode & 0o077 == 0
+
+
 def share(of: int, question: str = "n") -> Identity:
     return replace(IDENTITY, share=f"{of}/2", question=question, devices=(f"cuda:{of}",))
 

@@ -15,6 +15,8 @@ from avo_pytest.specification import ArgumentSpec, Integer, LaunchSpec, Manifest
 
 MAX_ARGUMENT_BYTES = 4096
 MAX_WORKSPACE_BYTES = 16 << 30
+# On a CPU the judge shares them: every arm of every configuration holds its own, all at once.
+MAX_CPU_WORKSPACE_BYTES = 256 << 20
 _GRID = (2**31 - 1, 65535, 65535)
 _BLOCK = (1024, 1024, 64)
 _THREADS = 1024
@@ -64,11 +66,15 @@ def resolve(
 
 def _workspaces(point: Point) -> tuple[Workspace, ...]:
     """Sizes are rounded up to 16 bytes, so that poison and comparison need no odd ends."""
-    within = range(1, MAX_WORKSPACE_BYTES + 1)
+    cpu = point.manifest.target == "cpu"
+    most = MAX_CPU_WORKSPACE_BYTES if cpu else MAX_WORKSPACE_BYTES
+    within = range(1, most + 1)
     sizes = {
         name: point.integer(f"{spec.key}.bytes", spec.bytes, within)
         for name, spec in point.variant.workspaces.items()
     }
+    if cpu and (total := sum(sizes.values())) > most:
+        raise point.error("workspace", f"{total} bytes in all; target cpu has {most} for a launch")
     return tuple(
         Workspace(name, spec.kind, -(-sizes[name] // 16) * 16)
         for name, spec in point.variant.workspaces.items()

@@ -6,10 +6,11 @@ Each rule objects with a Reason or says nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from avo_pytest import power
+from avo_pytest import power, quietness
 from avo_pytest.intervals import standing
 from avo_pytest.score import Stage
 from avo_pytest.verdict import Reason, limit, percent
@@ -17,6 +18,8 @@ from avo_pytest.verdict import Reason, limit, percent
 if TYPE_CHECKING:
     from avo_pytest.case import Case
 
+DEVICE_ONLY = "device-only"  # isolation where no host code of the candidate runs
+ONE_IN = 10**6  # records whose arms are disturbed alike look as if one had chosen
 _AGAIN = "the confirm counts as an attempt; run it again"
 
 
@@ -131,6 +134,23 @@ def unresolved(case: Case) -> Reason | None:
         f"{percent(open_[worst].estimate)}), {limit(-case.policy.max_regression)} is the limit"
     )
     return Reason("regression", text, "make it faster there too, or quieten the machine")
+
+
+def chosen(case: Case) -> Reason | None:
+    """Turns were repeated for the candidate's own launch rather than for the incumbent's: who can
+    have a launch found disturbed, by making it long say, chooses which of them count. Device code
+    cannot: a GPU's launches are disturbed where the host is late."""
+    if case.record.isolation == DEVICE_ONLY:
+        return None
+    candidate, incumbent = quietness.disturbed_alone(case.record)
+    turns = candidate + incumbent
+    if sum(math.comb(turns, n) for n in range(candidate, turns + 1)) * ONE_IN > 2**turns:
+        return None
+    text = (
+        f"{candidate} turns were disturbed in the candidate's launch alone, {incumbent} in the "
+        "incumbent's: turns are repeated for the machine's sake, not for an arm's"
+    )
+    return Reason("disturbed", text, "on a quiet machine none is; " + _AGAIN)
 
 
 def resolution(case: Case) -> str:

@@ -40,6 +40,7 @@ ON_THE_EFFECTS = ((Kind.INVALID, confirm_rules.EFFECTS),)
 ON_THE_CONFIRM = (
     (Kind.REJECT, (confirm_rules.regressed, confirm_rules.too_small)),
     (Kind.INCONCLUSIVE, (confirm_rules.not_shown, confirm_rules.unresolved)),
+    (Kind.INVALID, (confirm_rules.chosen,)),
 )
 
 

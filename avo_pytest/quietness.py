@@ -78,6 +78,17 @@ def disturbed_shares(record: Record) -> dict[Stage, float]:
     return shares
 
 
+def disturbed_alone(record: Record) -> tuple[int, int]:
+    """Turns in which of candidate and incumbent the one was disturbed and the other not, in any
+    try: the candidate's, the incumbent's."""
+    places: dict[str, set[tuple[int, str, int, int]]] = {"candidate": set(), "incumbent": set()}
+    for s in record.samples:
+        if s.arm in places and (s.disturbed or s.facts.get("disturbed_tries", 0)):
+            places[s.arm].add((s.replicate, s.configuration, s.block, s.turn))
+    candidate, incumbent = places.values()
+    return len(candidate - incumbent), len(incumbent - candidate)
+
+
 def throttled_share(record: Record) -> float:
     """Of the blocks of all stages; 0 where there are none."""
     slow = [any(slowdowns(r) for r in _pair(block)) for block in record.blocks]

@@ -16,10 +16,11 @@ For each *block*, each configuration in random order:
 Where the judged arms take 5 ms or more, the device rests before every launch of every arm for as
 long as the slowest of them took, awake but at little power: its power cap has a memory.
 
-A turn with a disturbed launch (foreign load, host-bound) is repeated with new contents. A sample
-exists only for a launch that was verified; its fact `at_ms` is when its inputs began to be
-refreshed, in milliseconds since the first block began. What ends a run early is an arm that failed,
-and nothing else.
+A turn with a disturbed launch (foreign load, host-bound) is repeated with new contents; the fact
+`disturbed_tries` of what counts then says in how many of the tries before it was this arm's own
+launch. A sample exists only for a launch that was verified; its fact `at_ms` is when its inputs
+began to be refreshed, in milliseconds since the first block began. What ends a run early is an arm
+that failed, and nothing else.
 
 This is the regime `refreshed`, which decides. In the regime `sustained` each timed launch follows
 SUSTAIN_S seconds of launches of the same arm, so that clocks and power have settled for it.
@@ -65,9 +66,9 @@ def _measure_configuration(
     forward = order.sample(list(bench.arms), len(bench.arms))
     samples: list[Sample] = []
     for number, arms in enumerate((forward, forward[::-1])):
-        launched, repeats = _undisturbed_turn(bench, arms)
+        launched, before = _undisturbed_turn(bench, arms)
         samples += [
-            _sample(bench, block, number, position, one, repeats, begun_s)
+            _sample(bench, block, number, position, one, before, begun_s)
             for position, one in enumerate(launched)
         ]
     return samples
@@ -79,9 +80,11 @@ def _sample(
     number: int,
     position: int,
     one: Launched,
-    repeats: int,
+    before: Sequence[frozenset[str]],
     begun_s: float,
 ) -> Sample:
+    own = sum(one.arm.name in disturbed for disturbed in before)
+    again = {"disturbed_tries": own} if before else {}
     when = {"at_ms": (one.begun_s - begun_s) * 1e3, "rest_ms": bench.rest_ms}
     return Sample(
         block=block,
@@ -92,16 +95,23 @@ def _sample(
         ms=one.timing.ms,
         host_ms=one.timing.host_ms,
         key=one.key,
-        repeats=repeats,
+        repeats=len(before),
         disturbed=one.timing.disturbed or "",
-        facts={**one.timing.facts, **when},
+        facts={**one.timing.facts, **when, **again},
     )
 
 
-def _undisturbed_turn(bench: Bench, arms: Sequence[Arm]) -> tuple[list[Launched], int]:
-    repeats = 0
+def _undisturbed_turn(
+    bench: Bench, arms: Sequence[Arm]
+) -> tuple[list[Launched], list[frozenset[str]]]:
+    """The turn that counts, and for each one before it whose launches were disturbed."""
+    before: list[frozenset[str]] = []
     launched = turn(bench, arms)
-    while repeats < MAX_REPEATS and any(one.timing.disturbed for one in launched):
+    while len(before) < MAX_REPEATS and (names := _disturbed(launched)):
+        before.append(names)
         launched = turn(bench, arms)
-        repeats += 1
-    return launched, repeats
+    return launched, before
+
+
+def _disturbed(launched: Sequence[Launched]) -> frozenset[str]:
+    return frozenset(one.arm.name for one in launched if one.timing.disturbed)

@@ -53,6 +53,20 @@ def test_times_are_those_of_the_scripts(repository):
     assert {s.ms for s in record.samples if s.arm == "incumbent"} == {2.0}
 
 
+def test_a_repeated_turn_says_in_whose_launch_it_was_disturbed(repository):
+    score(repository, helper.scenario(repository, "[incidents]\ndisturbed = 0.3\n"))
+    turns = {}
+    for s in record_of(repository).samples:
+        turns.setdefault((s.configuration, s.block, s.turn), []).append(s)
+    again = [turn for turn in turns.values() if turn[0].repeats]
+    assert again and len(again) < len(turns)
+    for turn in again:
+        tries = [s.facts["disturbed_tries"] for s in turn]
+        assert max(tries) <= turn[0].repeats <= sum(tries)
+    for turn in turns.values():
+        assert ("disturbed_tries" in turn[0].facts) == bool(turn[0].repeats)
+
+
 def test_who_takes_the_worker_along_is_found_out(repository):
     """At its fourth check; nothing but the death of the process tells."""
     helper.script(repository, fault="lost", at=3)

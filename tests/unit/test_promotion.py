@@ -468,6 +468,50 @@ def test_what_a_power_cap_and_a_few_disturbances_do_is_the_same_for_all() -> Non
     assert decide(noisy, POLICY).kind is Kind.PROMOTE
 
 
+def repeated(isolation: str, **turns: int) -> tuple[Record, Any]:
+    """A good record at this isolation in which each arm's launch was disturbed in so many turns,
+    no two arms in the same, and the rules that it fits."""
+    policy = replace(POLICY, isolation=isolation)
+    base = synthetic.record(policy=policy, isolation=isolation)
+    base = environment(isolation=isolation)(base)
+    places = sorted({(s.replicate, s.block, s.configuration, s.turn) for s in base.samples})
+    of = {arm: {places.pop() for _ in range(count)} for arm, count in turns.items()}
+
+    def facts(s: Any) -> dict[str, float]:
+        own = (s.replicate, s.block, s.configuration, s.turn) in of.get(s.arm, ())
+        return {**s.facts, "disturbed_tries": float(own)}
+
+    return synthetic.changed_samples(base, facts=facts), policy
+
+
+@pytest.mark.parametrize(
+    ("isolation", "turns", "kind"),
+    [
+        ("child", {"candidate": 19}, Kind.PROMOTE),
+        ("child", {"candidate": 20}, Kind.INVALID),
+        ("child", {"candidate": 45, "incumbent": 40, "null": 30}, Kind.PROMOTE),
+        ("child", {"candidate": 90, "incumbent": 30}, Kind.INVALID),
+        ("child", {"incumbent": 60}, Kind.PROMOTE),
+        ("device-only", {"candidate": 60}, Kind.PROMOTE),
+    ],
+)
+def test_nobody_chooses_which_of_his_launches_count(
+    isolation: str, turns: dict[str, int], kind: Kind
+) -> None:
+    found = decide(*repeated(isolation, **turns))
+    assert found.kind is kind, found.reasons
+    if kind is Kind.INVALID:
+        assert (
+            f"{turns['candidate']} turns were disturbed in the candidate" in found.reasons[0].text
+        )
+
+
+def test_who_is_no_faster_is_told_that_instead() -> None:
+    changed, policy = repeated("child", candidate=60)
+    slow = synthetic.changed_samples(changed, ms=lambda s: s.ms * (1 + (s.arm == "candidate") / 50))
+    assert decide(slow, policy).kind is Kind.REJECT
+
+
 def test_a_stopped_screen_may_have_a_torn_end() -> None:
     decided = 12  # blocks, more than enough
     torn = replace(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from avo_pytest.policy import Policy
 from avo_pytest.promotion import Kind, decide, derive
 from avo_pytest.score import Record
 from avo_pytest.verifying import against_itself
@@ -32,7 +33,7 @@ TRIES, LUCKY = 300, 6
 
 
 def record(gain: float = 0.0, seed: int = 1, **changes: Any) -> Record:
-    made: Record = synthetic.record(gain, seed=seed, policy=POLICY, **changes)
+    made: Record = synthetic.record(gain, seed=seed, **{"policy": POLICY, **changes})
     return made
 
 
@@ -131,8 +132,8 @@ ACTS: dict[int, tuple[float, Callable[[Record], Record]]] = {
 }
 
 
-def verdict(changed: Record) -> tuple[str, str]:
-    found = decide(changed, POLICY)
+def verdict(changed: Record, policy: Policy = POLICY) -> tuple[str, str]:
+    found = decide(changed, policy)
     reason = found.reasons[0].text if found.reasons else ""
     return ("ok" if found.kind is Kind.PROMOTE else "refused"), f"{found.kind}: {reason}"
 
@@ -152,6 +153,19 @@ def resubmitted() -> tuple[str, str]:
     return status, f"{lucky} of {TRIES} tries without any gain were promoted"
 
 
+def again_when_unlucky() -> tuple[str, str]:
+    """A CPU candidate's launches were found disturbed in a block of each process, and repeated."""
+    policy, here = replace(POLICY, isolation="child"), {"isolation": "child"}
+    base = record(GAIN, policy=policy, **here)
+    repeated = synthetic.changed_samples(
+        base,
+        repeats=lambda s: int(s.block == 1),
+        facts=lambda s: {**s.facts, "disturbed_tries": s.block == 1 and s.arm == "candidate"},
+    )
+    replicates = (replace(r, environment={**r.environment, **here}) for r in base.replicates)
+    return verdict(replace(repeated, replicates=tuple(replicates)), policy)
+
+
 def attempt(folder: Path, constants: dict[str, int], honest: bool) -> tuple[str, str]:
     """What the runner calls."""
     act = constants["ATTACK"]
@@ -162,5 +176,7 @@ def attempt(folder: Path, constants: dict[str, int], honest: bool) -> tuple[str,
         return ("refused" if found else "ok"), "; ".join(found)
     if act == 22:
         return resubmitted()
+    if act == 24:
+        return again_when_unlucky()
     gain, change = ACTS[act]
     return verdict(change(record(gain)))

@@ -22,12 +22,16 @@ import pytest
 from avo_pytest import correctness
 from avo_pytest.devices import native
 from avo_pytest.loading import load_problem
+from avo_pytest.manifest import load as load_manifest
+from avo_pytest.plan import DeviceFacts
 from avo_pytest.problem import Configuration
+from avo_pytest.resolution import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = ROOT / "kernels" / "attention" / "cpu"
 DRIVER = Path(__file__).parent / "cpu_attention" / "driver.cpp"
 PROBLEM = load_problem("attention", root=ROOT)
+MANIFEST = load_manifest(KERNEL / "kernel.toml", PROBLEM)
 ALL = PROBLEM.correctness("cpu")
 THREADS = (3, 1, 2)  # by turns; every other problem on the loader's threads, of which there are 3
 QUICK = ("s1-", "s2-", "s31-", "s77-", "s129-", "s192-", "s200-", "s353-", "s320-", "s450-")
@@ -81,7 +85,8 @@ def check(command: Sequence[str], configurations: Sequence[Configuration]) -> No
 
 def _problem(number: int, c: Configuration, contents: dict[str, np.ndarray]) -> bytes:
     sizes = [c[name] for name in ("batch", "seq", "heads", "kv_heads", "causal")]
-    header = struct.pack("<7if", *sizes, THREADS[number % 3], number % 2, _scale(c))
+    (packed,) = resolve(MANIFEST, PROBLEM, c, DeviceFacts(arch="x86_64")).workspaces
+    header = struct.pack("<8if", *sizes, THREADS[number % 3], number % 2, packed.bytes, _scale(c))
     return header + b"".join(contents[name].tobytes() for name in "qkv")
 
 

@@ -16,10 +16,8 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -37,6 +35,7 @@ namespace {
 struct Problem {
     const uint16_t *q, *k, *v;
     uint16_t* o;
+    float* packed;
     int64_t batch, seq, heads, kv_heads;
     bool causal;
     float scale_log2e;
@@ -91,21 +90,6 @@ class Pieces {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-struct FreeMemory {
-    void operator()(void* memory) const { std::free(memory); }
-};
-
-template <class T>
-using Memory = std::unique_ptr<T[], FreeMemory>;
-
-template <class T>
-Memory<T> allocate(int64_t count) {
-    const int64_t bytes = ceil_div(count * sizeof(T), 64) * 64;
-    void* memory = std::aligned_alloc(64, bytes);
-    if (!memory) throw std::bad_alloc();
-    return Memory<T>(static_cast<T*>(memory));
-}
-
 template <class Tile>
 class Attention {
   public:
@@ -120,8 +104,6 @@ class Attention {
         const int64_t wanted = ceil_div(int64_t{PIECES_PER_THREAD} * p_.threads, section_ * group_);
         blocks_ = std::max(ceil_div(tiles_, QUERY_TILES), std::min(wanted, tiles_));
         threads_ = std::max<int64_t>(1, std::min<int64_t>(p_.threads, section_ * group_ * blocks_));
-        packed_ = allocate<float>(section_ * head_words_);
-        scratch_ = allocate<Scratch>(threads_);
         for (int64_t first = 0; first < kv_total_; first += section_) {
             const int64_t kv = std::min(section_, kv_total_ - first);
             packing_.emplace_back(new Pieces(kv * pack_pieces()));
@@ -131,9 +113,9 @@ class Attention {
 
     void run() {
         in_parallel(
-            [](void* self, int32_t i) {
-                Attention& attention = *static_cast<Attention*>(self);
-                attention.work(attention.scratch_[i]);
+            [](void* self, int32_t) {
+                Scratch scratch;  // on the stack, whose pages are there since the first launch
+                static_cast<Attention*>(self)->work(scratch);
             },
             this, static_cast<int32_t>(threads_));
     }
@@ -151,7 +133,7 @@ class Attention {
 
     int64_t pack_pieces() const { return ceil_div(p_.seq, PACK_KEYS); }
     Keys packed(int64_t kv) const {
-        return Keys(p_.seq, packed_.get() + kv % section_ * head_words_);
+        return Keys(p_.seq, p_.packed + kv % section_ * head_words_);
     }
 
     // Section by section: pack, then compute. A section's memory is that of the one before it.
@@ -260,8 +242,6 @@ class Attention {
     int64_t blocks_ = 1;   // query blocks of a head, at most QUERY_TILES row tiles each
     int64_t section_ = 1;  // KV heads packed at a time
     int64_t threads_ = 1;
-    Memory<float> packed_;
-    Memory<Scratch> scratch_;
     std::vector<std::unique_ptr<Pieces>> packing_, computing_;
 };
 
@@ -278,11 +258,11 @@ using FloatTile = Tile<FloatDot, 6, 4, KEY_BLOCK>;
 }  // namespace
 
 extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const uint16_t* v,
-                                  uint16_t* o, int64_t batch, int64_t seq, int64_t heads,
-                                  int64_t kv_heads, int32_t causal, float scale_log2e,
-                                  int32_t threads) {
-    const Problem problem = {q,     k,        v,           o,           batch,  seq,
-                             heads, kv_heads, causal != 0, scale_log2e, threads};
+                                  uint16_t* o, void* packed, int64_t batch, int64_t seq,
+                                  int64_t heads, int64_t kv_heads, int32_t causal,
+                                  float scale_log2e, int32_t threads) {
+    const Problem problem = {q,   k,     v,        o,           static_cast<float*>(packed), batch,
+                             seq, heads, kv_heads, causal != 0, scale_log2e, threads};
 #if SIMD_AMX
     if (AMX && tiles_allowed()) {
         Attention<Tile<AmxDot, 32, 32 / LANES, KEY_BLOCK>>(problem).run();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The CPU kernel as a program, for ../test_cpu_attention_paths.py: reads problems, writes outputs.
 //
-// A problem: seven int32 (batch, seq, heads, kv_heads, causal, threads, team), scale_log2e, then q, k, v. Its
-// output is o. With `team` set the threads are the loader's (team.h), else the kernel starts its own.
+// A problem: eight int32 (batch, seq, heads, kv_heads, causal, threads, team, bytes of the workspace),
+// scale_log2e, then q, k, v. Its output is o. With `team` set the threads are the loader's (team.h), else the kernel starts its own.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ struct Tensor {
 
 int main() {
     bool started = false;
-    for (int32_t n[7]; fread(n, sizeof n, 1, stdin) == 1;) {
+    for (int32_t n[8]; fread(n, sizeof n, 1, stdin) == 1;) {
         float scale;
         if (fread(&scale, sizeof scale, 1, stdin) != 1) return 2;
         const size_t width = 128, queries = size_t(n[0]) * n[1] * n[2] * width;
@@ -42,10 +42,13 @@ int main() {
         Tensor q(queries), k(keys), v(keys), o(queries);
         q.read(), k.read(), v.read();
         memset(o.data, 0xFF, o.bytes);  // NaN
+        float* packed = static_cast<float*>(aligned_alloc(64, n[7]));
+        memset(packed, 0xFF, n[7]);
         if (n[6] && !started) team.start(n[5]);
         started |= n[6] != 0;
         avo_parallel = n[6] ? parallel : nullptr;
-        attention_forward(q.data, k.data, v.data, o.data, n[0], n[1], n[2], n[3], n[4], scale, n[5]);
+        attention_forward(q.data, k.data, v.data, o.data, packed, n[0], n[1], n[2], n[3], n[4], scale, n[5]);
+        free(packed);
         if (fwrite(o.data, 1, o.bytes, stdout) != o.bytes) return 2;
     }
     fflush(stdout);

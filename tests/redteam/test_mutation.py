@@ -37,7 +37,7 @@ CHECKED = PROBLEM.correctness("cpu")
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CpuDevice]:
-    opened = trial.open_device("cpu", ROOT, tmp_path_factory.mktemp("cache"))
+    opened = trial.open_device("cpu", 1, ROOT, tmp_path_factory.mktemp("cache"))
     assert isinstance(opened, CpuDevice)
     yield opened
     opened.close()

@@ -102,7 +102,7 @@ def _bytes(record: Record, problem: Problem) -> dict[str, int]:
 
 
 def _wall_clock(record: Record) -> Iterator[str]:
-    """All launches of a process fit into its life, and its life between the record and now."""
+    """All launches of a process fit into its life."""
     spent: dict[int, float] = defaultdict(float)
     for sample in record.samples:
         spent[sample.replicate] += max(sample.ms, sample.host_ms) / 1e3

@@ -13,6 +13,7 @@ import importlib.util
 import math
 import shutil
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,3 +178,29 @@ def test_two_threads_scale_as_the_cores_do(tmp_path: Path) -> None:
             rates.append(geomean([median_of(device, c, [arm], one) for c in SET]))
     print(f"\n1 -> 2 threads: {rates[1] / rates[0]:.3f} of the probe's scaling")
     assert rates[1] >= 0.97 * rates[0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are read from /proc")
+@pytest.mark.parametrize("rung", ["4-tiled", "shipped"])
+def test_the_first_launches_of_a_process_meet_no_new_pages(tmp_path: Path, rung: str) -> None:
+    """Printed for a rung that allocates in each launch, promised of the shipped kernel."""
+    folder = KERNEL if rung == "shipped" else ROOT / "docs" / "lineage" / "attention-cpu" / rung
+    with cpu(tmp_path / "cache") as device:
+        stage = device.stage(PROBLEM, SET[0], [candidate(device, folder, tmp_path)])
+        try:
+            pid, found = stage._arms["candidate"].child.pid, []
+            for number in range(17):
+                stage.refresh(number)
+                before = faults(pid)
+                ms = stage.launch("candidate", timeout_s=60).ms
+                found.append((PROBLEM.flops(SET[0]) / ms * 1e-6, faults(pid) - before))
+        finally:
+            stage.close()
+    print(f"\n{rung}, {SET[0].name}, GFLOPS and page faults of launches 2 to 17:")
+    print(", ".join(f"{rate:.0f} ({count})" for rate, count in found[1:]))
+    assert rung != "shipped" or max(count for _, count in found[1:]) < 16
+
+
+def faults(pid: int) -> int:
+    """Minor page faults of a process so far (proc(5): minflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_WANTED = ("avo_pytest", "torch", "cuda", "nvidia", "pip", "setuptools")
+NOT_WANTED = (
+    *("avo_pytest", "torch", "cuda", "nvidia", "pip", "setuptools"),
+    *("hypothesis", "_hypothesis"),  # of the tests only
+)
 
 
 def run(*line: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -111,3 +114,12 @@ def test_locks_hold_versions_only_and_fit_the_ranges(kind):
     for line in project["dependencies"] + extras[kind] + extras["cuda"] + extras["dev"]:
         needed = Requirement(line)
         assert needed.specifier.contains(pins[needed.name.lower()]), line
+
+
+def test_a_score_of_this_repository_needs_nothing_that_only_its_tests_need(python):
+    """`make score` installs no more than this; pytest reads tests/conftest.py all the same."""
+    line = ("-m", "pytest", "-p", "no:cacheprovider", "--avo-score", "--collect-only", "-q")
+    done = run(python, *line, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_throughput[" in done.stdout
+    assert run(python, "-c", "import hypothesis", cwd=ROOT).returncode == 1

@@ -28,6 +28,10 @@ IDLE_THREADS_SLEEP = {
     "KMP_BLOCKTIME": "0",
 }
 
+# Arrays of megabytes come and go after every launch while the device waits. Returned to the kernel,
+# their pages would be faulted in anew each time, which is slow on a virtual machine.
+MEMORY_IS_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
 
 class Process(Protocol):
     """What a worker runs in: the part of `subprocess.Popen` that is needed of it."""
@@ -169,4 +173,5 @@ def environment() -> dict[str, str]:
     package_parent = str(Path(__file__).resolve().parent.parent)
     entries = [package_parent, *(p for p in sys.path if p and p != package_parent)]
     path = os.pathsep.join(entries)
-    return {**kept, **IDLE_THREADS_SLEEP, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **IDLE_THREADS_SLEEP, **MEMORY_IS_KEPT, **own}

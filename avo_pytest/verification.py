@@ -13,6 +13,7 @@ import numpy as np
 
 from avo_pytest import agreement, correctness
 from avo_pytest.devices import Arm, ArmFailed, Device, Stage, Timing
+from avo_pytest.inputs import from_bf16
 from avo_pytest.problem import Configuration, Oracle, Problem, TensorSpec
 
 ROWS_PER_LAUNCH = 16
@@ -25,7 +26,6 @@ LONGEST_REST_MS = 30.0
 SUSTAIN_S = 0.25  # an H100 under its power cap settles within 0.3 s, most of it in the first 0.1
 _TRUST = ("baseline", "incumbent", "null", "candidate")
 _NO_ANCHOR = correctness.Anchor(correctness.FLOOR, correctness.FLOOR, 1)
-_SOME_ROWS = np.arange(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,14 @@ def turn(bench: Bench, arms: Sequence[Arm]) -> list[Launched]:
     return launched
 
 
-def _verified_launch(
-    bench: Bench, arm: Arm, key: int, secret: int, count: int = ROWS_PER_LAUNCH
-) -> Launched:
+def _verified_launch(bench: Bench, arm: Arm, key: int, secret: int) -> Launched:
     stage = bench.stage
     _sustain(bench, arm)
     begun_s = time.perf_counter()
     stage.refresh(key)
     timing = stage.launch(arm.name, timeout_s=bench.timeout_s, rest_ms=bench.rest_ms)
     projection = stage.fingerprint(arm.name, secret)
-    rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, count)
+    rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, ROWS_PER_LAUNCH)
     values = stage.rows(arm.name, rows)
     if (damage := stage.damage(arm.name)) is not None:
         raise _incorrect(bench, arm, damage)
@@ -191,21 +189,34 @@ def stage(
 def _check_in_full(
     bench: Bench,
 ) -> tuple[dict[str, correctness.RowCheck], correctness.Anchor, float]:
-    """All judged arms on one key, so that one oracle serves them all; and the longest launch.
+    """All judged arms on one key and the same rows, drawn after the last launch, so that one oracle
+    serves them all; and the longest launch.
 
     What lies between the rows is compared between the arms, here and in every turn; with one arm
     alone there is nothing to compare with, so the oracle answers for all rows.
     """
     key, secret = fresh_key(), secrets.randbits(64)
-    count = ROWS_IN_FULL if len(bench.arms) > 1 else bench.output.rows
-    judged = [arm for arm in bench.arms if arm.role != "baseline"]
-    launched = [_verified_launch(bench, arm, key, secret, count) for arm in judged]
+    launched, outputs = [], []
+    for arm in (arm for arm in bench.arms if arm.role != "baseline"):
+        launched.append(_verified_launch(bench, arm, key, secret))
+        outputs.append(bench.stage.bits(arm.name))
     bench.stage.refresh(key)
-    rows = np.unique(np.concatenate([one.rows for one in launched])) if launched else _SOME_ROWS
+    count = (ROWS_IN_FULL if len(bench.arms) > 1 else bench.output.rows) if launched else 1
+    rows = correctness.sample_rows(secrets.randbits(64), bench.output.rows, count)
     oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
-    checks = {one.arm.name: _check_rows(bench, one, rows, oracle) for one in launched}
-    longest_ms = max((one.timing.ms for one in launched), default=0.0)
     anchor = correctness.anchor_of(oracle.exact, oracle.honest)
+    checks = {
+        one.arm.name: correctness.check_rows(
+            from_bf16(bits[rows]),
+            oracle.exact,
+            oracle.honest,
+            spec=bench.output,
+            rows=rows,
+            anchor=anchor,
+        )
+        for one, bits in zip(launched, outputs, strict=True)
+    }
+    longest_ms = max((one.timing.ms for one in launched), default=0.0)
     if all(check.ok for check in checks.values()) and len(launched) > 1:
         _judge_projections(replace(bench, anchor=anchor), launched, secret)
     return checks, anchor, longest_ms

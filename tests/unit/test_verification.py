@@ -70,6 +70,9 @@ class Stage:
     def rows(self, arm: str, rows: Any) -> Any:
         return from_bf16(self.outputs[arm][rows]).astype(np.float64)
 
+    def bits(self, arm: str) -> Any:
+        return self.outputs[arm].copy()
+
     def oracle_inputs(self) -> Mapping[str, Any]:
         return {"x": self.contents()}
 

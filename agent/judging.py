@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent import pull_request
+from agent import calibrating, pull_request
 from agent.evaluation import pathless
 from agent.run import Run
 from agent.state import BEGUN, JUDGED, PROPOSED, QUEUED, StepState
@@ -52,6 +52,8 @@ def _here(run: Run, step: StepState) -> dict[str, Any]:
     """A confirm; again where the machine spoiled it. A ticket outlives this process."""
     ticket = str(step.fact(QUEUED, "ticket", ""))
     reservation, tries = str(step.fact(QUEUED, "reservation", "")), step.fact(QUEUED, "tries", 0)
+    if not ticket:
+        calibrating.renewed(run.plan, run.clone, 3600 * run.spend.left()["hours"])
     while True:
         if not ticket:
             reservation = run.spend.reserve("confirm", gpu_seconds=_expected_s(run))

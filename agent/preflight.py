@@ -9,31 +9,23 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agent import calibrating
+from agent.calibrating import LEAST_S, SHARE, Disturbed
 from agent.clone import Clone
 from agent.config import ConfigurationError
 from agent.state import Plan
 from agent.step import Operator
-from avo_pytest import calibration, calibrations, ledger, policy
+from avo_pytest import calibration, ledger
 from avo_pytest.branches import opened
 from avo_pytest.journal import write_atomically
 from avo_pytest.recording import SHORT
 from avo_pytest.score import Record
 
-PROCESSES = 8  # of a calibration that a run makes by itself: the fewest that are kept
-CALIBRATE_S = 1800.0
 QUICK_S = 900.0
-LEAST_S = 60.0
-SHARE = 0.7  # of the run, or of what is left of it, that one part may take
 SETTLED = ("MEASURED", "NO-CHANGE")  # of the incumbent, scored against itself
-
-
-class Disturbed(Exception):
-    """The machine is not quiet enough to tell anything; the text says what was seen."""
 
 
 def check(
@@ -54,42 +46,17 @@ def check(
         _begin_ledger(clone)
     record, path = _scored(plan, clone, evaluator, say, left_s())
     if plan.score_via == "local":
-        calibrated(plan, clone, record, say, left_s())
+        calibrating.calibrated(plan, clone, record, say, left_s())
         _record_first(clone, record, path, say)
     return record
 
 
-def calibrated(
-    plan: Plan, clone: Clone, record: Record, say: Callable[[str], None], left_s: float
-) -> None:
-    """Calibrate where no calibration of these conditions is there."""
-    if not (why := _missing(plan, clone, record)):
-        return
-    say(f"calibrating ({why}): {PROCESSES} processes of main's version against itself")
-    line = [sys.executable, "-m", "avo_pytest", "calibrate", plan.kernel]
-    line += ["--target", plan.target] if plan.target != "simulated" else []
-    line += ["--device", plan.device] if plan.device else []
-    line += ["--processes", str(PROCESSES)]
-    limit_s = min(CALIBRATE_S, max(LEAST_S, SHARE * left_s))
-    try:
-        done = subprocess.run(
-            line, cwd=clone.root, capture_output=True, text=True, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Disturbed(f"calibrating took more than {limit_s / 60:.1f} minutes") from error
-    if done.returncode:
-        said = [text for text in done.stderr.splitlines() if text.strip()] or ["it failed"]
-        raise Disturbed(said[0].removeprefix("avo calibrate: "))
-    if why := _missing(plan, clone, record):
-        raise Disturbed(f"the calibration does not apply: {why}")
-
-
 def confirm_s(plan: Plan, clone: Clone, record: Record) -> float:
     """How long a whole confirm takes here, by the calibration; 0 where that is not known."""
-    found, _ = _newest(plan, clone, record)
+    found, _ = calibrating.newest(plan, clone, record)
     if found is None:
         return 0.0
-    rules = _policy(plan, clone, record)
+    rules = calibrating.policy_of(plan, clone, record)
     replicates = calibration.plan(rules, found)["replicates"]
     starting, block = (statistics.median(v) for v in (found.start_seconds, found.block_seconds))
     return float(replicates * (starting + rules.confirm_blocks * block))
@@ -161,23 +128,3 @@ def _record_first(clone: Clone, record: Record, path: Path, say: Callable[[str],
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines() or ["it failed"]
         say(f"note: main's version has no entry in the ledger: {said[0]}")
-
-
-def _missing(plan: Plan, clone: Clone, record: Record) -> str:
-    found, why = _newest(plan, clone, record)
-    return "" if found is not None else why
-
-
-def _newest(plan: Plan, clone: Clone, record: Record) -> tuple[Any, str]:
-    rules = _policy(plan, clone, record)
-    wanted = calibration.conditions(
-        record.environment, rules, kernel=record.kernel, target=record.target
-    )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return calibrations.newest(clone.root / ".avo", wanted, at=now, policy=rules)
-
-
-def _policy(plan: Plan, clone: Clone, record: Record) -> policy.Policy:
-    found = policy.load(clone.root, "cpu" if record.target in ("cpu", "simulated") else "cuda")
-    names = tuple(c.name for c in record.configurations)
-    return replace(found, set=record.set, harness=record.harness, configurations=names)

@@ -8,11 +8,11 @@ from pathlib import Path
 from agent import clone
 from agent.assembly import opened
 from agent.budget import Budget
+from agent.calibrating import Disturbed
 from agent.config import ConfigurationError
 from agent.evolve import Conclusion, Exit, evolve
 from agent.judging import JudgingError
 from agent.live import View
-from agent.preflight import Disturbed
 from agent.report import FILE, conclusion, report
 from agent.state import History, Plan, history
 from avo_pytest.ci.github import GitHubError

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +61,8 @@ def assemble(run: Run, candidate: Source, incumbent: Source | None, points: list
     """Build the judged arms and append all arms to the run. A candidate that does not build sets
     `run.failure`; an incumbent that does not is left out with a note. Raises RequestError."""
     try:
-        _add_candidate(run, candidate, points)
+        with _building(run, incumbent, points):
+            _add_candidate(run, candidate, points)
         if run.assignment.decides:
             _add_opponents(run, incumbent or candidate, points)
         elif incumbent is not None:
@@ -69,6 +73,16 @@ def assemble(run: Run, candidate: Source, incumbent: Source | None, points: list
     for baseline in run.assignment.baselines:
         run.arms.append({"name": baseline.name, "role": "baseline"})
         run.arm_records.append(ArmRecord(name=baseline.name, role="baseline", dtype=baseline.dtype))
+
+
+@contextlib.contextmanager
+def _building(run: Run, source: Source | None, points: list[Point]) -> Iterator[None]:
+    """The incumbent's code is compiled beside the candidate's, into the cache; what is wrong with
+    it is said when its turn comes."""
+    with ThreadPoolExecutor(1) as pool:
+        if source is not None and run.assignment.target != scenarios.DEVICE:
+            pool.submit(_built, run, source, points)
+        yield
 
 
 def _add_candidate(run: Run, source: Source, points: list[Point]) -> None:
@@ -138,6 +152,10 @@ def _identity(source: Source) -> str:
 
 def _build(run: Run, role: str, source: Source, points: list[Point]) -> Artifact:
     run.stage(f"building the {role} ({source.label})")
+    return _built(run, source, points)
+
+
+def _built(run: Run, source: Source, points: list[Point]) -> Artifact:
     assignment = run.assignment
     if assignment.target == scenarios.DEVICE:
         return scripts.build(source.path, assignment.problem.name, run.home / "cache")

@@ -67,9 +67,9 @@ def build(
         if arch is None:
             raise BuildError(f"target {manifest.target} does not run on {facts.arch}")
         codes = Codes(manifest, tree, arch, cache, confine=confine, limits=limits or Limits())
-        plans = [
-            _plan(manifest, problem, c, facts, codes, ask_driver) for c in _distinct(configurations)
-        ]
+        wanted = _distinct(configurations)
+        codes.prepare(_promising(manifest, problem, wanted, facts))
+        plans = [_plan(manifest, problem, c, facts, codes, ask_driver) for c in wanted]
         return _stored(problem, manifest.target, arch, codes, plans, cache)
     except OSError as error:
         if error.errno in MACHINE_FAULTS:
@@ -77,6 +77,22 @@ def build(
         raise BuildError(str(error)) from error
     except ManifestError as error:
         raise BuildError(str(error)) from error
+
+
+def _promising(
+    manifest: Manifest,
+    problem: Problem,
+    configurations: Sequence[Configuration],
+    facts: DeviceFacts,
+) -> list[dict[str, int]]:
+    """The macros of all configurations, if all seem to resolve: a mistake in a manifest is told
+    before a compiler is started. A driver's answers are taken to be 1."""
+    try:
+        for configuration in configurations:
+            resolve(manifest, problem, configuration, facts, occupancy=lambda *_: 1)
+        return [dict(macros(manifest, problem, c, facts)) for c in configurations]
+    except ManifestError:
+        return []
 
 
 def _stored(

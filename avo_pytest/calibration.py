@@ -51,11 +51,17 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """One value a process, each in log ratios; `created` is ISO 8601, `uuid` the device's own."""
+    """One value a process, each in log ratios; `created` is ISO 8601, `uuid` the device's own,
+    `version` the tree hash of the kernel's folder, empty where it is not known.
+
+    Noise belongs to a device *and* to the code that ran: another version lays its memory out
+    otherwise and disturbs its successor otherwise, so that bands may not fit it.
+    """
 
     conditions: Conditions
     created: str
     uuid: str
+    version: str
     values: tuple[float, ...]  # candidate against incumbent: the same code, loaded twice
     null_values: tuple[float, ...]  # and a third time
     order_effects: tuple[float, ...]
@@ -122,6 +128,7 @@ def calibrate(record: Record) -> Calibration:
             ),
             created=record.created,
             uuid=str(record.environment.get("uuid") or ""),
+            version=next(a.identity for a in record.arms if a.role == "incumbent"),
             values=_floats(found.values),
             null_values=_floats(found.null_values),
             order_effects=_floats(said(found.order)),
@@ -169,6 +176,15 @@ def applies(calibration: Calibration, wanted: Conditions, *, at: str, policy: Po
     if days > policy.calibration_days:
         return f"it is {days:.0f} days old, {policy.calibration_days:g} are allowed"
     return skewed(calibration)
+
+
+def of_another_version(calibration: Calibration, version: str) -> str | None:
+    """None, or that it was made of other code than this incumbent's (tree hashes); it applies all
+    the same, but its bands may not fit. Not known is another, too."""
+    if calibration.version and calibration.version == version:
+        return None
+    made = calibration.version[:12] or "not named"
+    return f"the calibration was made of another version of the kernel ({made}, not {version[:12]})"
 
 
 def skewed(calibration: Calibration) -> str | None:
@@ -236,8 +252,11 @@ def to_dict(calibration: Calibration) -> dict[str, Any]:
 
 def from_dict(raw: Any) -> Calibration:
     """The inverse of `to_dict`. Raises ValueError naming what is wrong."""
-    held = build(Conditions, raw.get("conditions") if isinstance(raw, dict) else None)
-    return _checked(build(Calibration, raw, conditions=held))
+    if not isinstance(raw, dict):
+        return _checked(build(Calibration, raw))
+    held = build(Conditions, raw.get("conditions"))
+    # Records from before calibrations had a version are still to be read
+    return _checked(build(Calibration, {"version": "", **raw}, conditions=held))
 
 
 def _refuse_other_modes(record: Record) -> None:

@@ -7,7 +7,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from avo_pytest.calibration import Calibration, Conditions, applies, from_dict, to_dict
+from avo_pytest.calibration import (
+    Calibration,
+    Conditions,
+    applies,
+    from_dict,
+    of_another_version,
+    to_dict,
+)
 from avo_pytest.journal import write_atomically
 from avo_pytest.policy import Policy
 
@@ -22,19 +29,21 @@ def save(home: Path, calibration: Calibration, name: str) -> Path:
 
 
 def newest(
-    home: Path, wanted: Conditions, *, at: str, policy: Policy
+    home: Path, wanted: Conditions, *, at: str, policy: Policy, version: str
 ) -> tuple[Calibration | None, str]:
-    """The newest that applies; without one the reason why the newest of this kernel, target and
-    set does not."""
-    why = ""
+    """The newest that applies, one of this version of the kernel (tree hash) before any other;
+    without one the reason why the newest of this kernel, target and set does not."""
+    why, other = "", None
     for path, found in stored(home):
         if isinstance(found, Calibration) and _place(found.conditions) != _place(wanted):
             continue
         reason = found if isinstance(found, str) else applies(found, wanted, at=at, policy=policy)
         if reason is None and isinstance(found, Calibration):
-            return found, ""
+            if of_another_version(found, version) is None:
+                return found, ""
+            other = other or found
         why = why or f"{path.name}: {reason}"
-    return None, why or "there is none"
+    return other, "" if other else why or "there is none"
 
 
 def stored(home: Path) -> Iterator[tuple[Path, Calibration | str]]:

@@ -40,6 +40,15 @@ class Case:
         return tuple((_calibration(_text(s.calibration)), s.created) for s in record.shares)
 
     @functools.cached_property
+    def foreign_calibration(self) -> str:
+        """What to do where a calibration was made of other code than the incumbent's, or nothing:
+        an effect outside of its bands may be the code's own."""
+        version = next((a.identity for a in self.record.arms if a.role == "incumbent"), "")
+        others = (calibrations.of_another_version(c, version) for c, _ in self.machines)
+        found = next((other for other in others if other), "")
+        return found and f"{found}: `avo calibrate` with this incumbent, then confirm again"
+
+    @functools.cached_property
     def alpha(self) -> float:
         """Level of the confirm."""
         return error_budget.level(self.policy, self.record.attempts)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,8 @@ class Code:
 class Codes:
     """The code objects of one candidate on one architecture."""
 
+    AT_ONCE = 4  # compilers; each may take gigabytes
+
     def __init__(
         self,
         manifest: Manifest,
@@ -78,6 +82,7 @@ class Codes:
         self._means = Means(limits.build_s, limits.memory_bytes, confine)
         self._isolation = sandbox.level()[0] if confine else "none"
         self._codes: dict[tuple[tuple[tuple[str, int], ...], str], Code] = {}
+        self._ahead: dict[tuple[tuple[tuple[str, int], ...], str], Future[Code]] = {}
         self._spent_s = 0.0
 
     @property
@@ -98,7 +103,8 @@ class Codes:
                 reason = "more builds than allowed; specialise on fewer values"
                 raise self._error(f"{reason} ({self._limits.builds})")
             try:
-                self._codes[wanted] = self._cached(macros, shim_)
+                ahead = self._ahead.get(wanted)
+                self._codes[wanted] = ahead.result() if ahead else self._cached(macros, shim_)
             except NoCompiler as error:
                 raise MachineError(error.reason) from error
             except CompileError as error:
@@ -106,6 +112,15 @@ class Codes:
             except elf.ElfError as error:
                 raise self._error(f"the compiler wrote no cubin: {error}", macros) from error
         return self._codes[wanted]
+
+    def prepare(self, wanted: Sequence[Mapping[str, int]]) -> None:
+        """Compile for these macros side by side, where no shim is needed; `get` tells failures."""
+        keys = list(dict.fromkeys((tuple(sorted(macros.items())), "") for macros in wanted))
+        if self._manifest.target == "cpu" or len(keys) < 2:
+            return
+        with ThreadPoolExecutor(min(self.AT_ONCE, os.cpu_count() or 1)) as pool:
+            for key in keys[: self._limits.builds]:
+                self._ahead[key] = pool.submit(self._cached, dict(key[0]), "")
 
     def _shim(self, launches: Sequence[Launch], tensors: Mapping[str, TensorSpec]) -> str:
         cpu = self._manifest.target == "cpu"

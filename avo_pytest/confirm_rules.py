@@ -72,7 +72,7 @@ def _usual(name: str) -> Callable[[Case], Reason | None]:
             f"{percent(found.value)} {words[where]} what the calibration expects, "
             f"{percent(band.low)} to {percent(band.high)}"
         )
-        return Reason(name, text, _EFFECT_ADVICE[name])
+        return Reason(name, text, case.foreign_calibration or _EFFECT_ADVICE[name])
 
     return rule
 

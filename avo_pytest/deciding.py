@@ -124,19 +124,18 @@ def measure(run: Run, trial: Trial) -> None:
         run.failure = "NO-CHANGE: what was built is the incumbent, nothing to time"
         return
     artifacts = (hashes["candidate"], hashes["incumbent"])
-    with replicates.forks(run):
-        if _continue(run, trial, artifacts):
-            confirming.run_confirm(run)
+    if _continue(run, trial, artifacts):
+        confirming.run_confirm(run)
+        return
+    _fix(run, trial, artifacts)
+    if mode == "calibrate":
+        confirming.run_confirm(run)
+    elif _screen(run) and mode == "confirm":
+        if why := _hopeless(run, trial):
+            run.note(f"the confirm does not begin, it could only be INVALID: {why}")
             return
-        _fix(run, trial, artifacts)
-        if mode == "calibrate":
-            confirming.run_confirm(run)
-        elif _screen(run) and mode == "confirm":
-            if why := _hopeless(run, trial):
-                run.note(f"the confirm does not begin, it could only be INVALID: {why}")
-                return
-            _begin(run, trial, artifacts)
-            confirming.run_confirm(run)
+        _begin(run, trial, artifacts)
+        confirming.run_confirm(run)
 
 
 def close(run: Run, trial: Trial, record: Record) -> None:

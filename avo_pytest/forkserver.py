@@ -47,10 +47,14 @@ class ForkServer:
         """The server's process, once there is one."""
         return None if self._process is None else self._process.pid
 
-    def start(self, stderr: IO[bytes]) -> Forked:
-        """Fork a worker; it reads its job from `stdin` and writes messages to `stdout`."""
+    def begin(self) -> None:
+        """Start the server, where none is running; it imports what its forks need meanwhile."""
         if self._process is None or self._process.poll() is not None:
             self._serve()
+
+    def start(self, stderr: IO[bytes]) -> Forked:
+        """Fork a worker; it reads its job from `stdin` and writes messages to `stdout`."""
+        self.begin()
         assert self._socket is not None
         job, out, fate = os.pipe(), os.pipe(), os.pipe()
         theirs = (job[0], out[1], fate[1])

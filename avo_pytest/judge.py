@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from avo_pytest import arms, checking, deciding, measuring
+from avo_pytest import arms, checking, deciding, measuring, replicates
 from avo_pytest.assignment import Request, RequestError, assign
 from avo_pytest.checking import JudgeFault
 from avo_pytest.deciding import Trial
@@ -133,6 +133,8 @@ class Judge:
             self._closing.enter_context(device_lock(lock, self._waiting))
         if self._trial is None:  # late, so that a plain look at a clone needs no git
             self._incumbent = arms.incumbent_source(run, self._scratch())
+        if self._trial is not None:  # its imports take as long as a build
+            self._closing.enter_context(replicates.forks(run))
         arms.assemble(run, self._candidate, self._incumbent, self._points)
         self._checking = checking.check_all(run, self._points)
 

@@ -48,8 +48,14 @@ def fix(run: Run, rules: Policy, *, alpha: float) -> None:
         processes = run.assignment.request.processes or CALIBRATION_PROCESSES
         run.plan = _plan(rules, processes, "a calibration", screen_blocks=0)
         return
-    found, why = _calibration(run, rules)
+    version = next(a.identity for a in run.arm_records if a.role == "incumbent")
+    found, why = _calibration(run, rules, version)
     if found is not None:
+        if other := calibration.of_another_version(found, version):
+            run.note(
+                f"{other}, so that order effects or the null twin may leave its bands; "
+                f"{_advice(run)}"
+            )
         run.calibration = calibration.to_dict(found)
         run.plan = {**calibration.plan(rules, found, alpha), "block_sd": found.block_sd}
         return
@@ -58,17 +64,23 @@ def fix(run: Run, rules: Policy, *, alpha: float) -> None:
     run.plan = {**_plan(rules, rules.replicates or REPLICATES, reason), "block_sd": sd}
     run.note(
         f"no calibration ({why}): the screen takes {sd:.1%} for the sd of a block, and nothing is "
-        f"promoted; avo calibrate {run.assignment.request.kernel} --target "
-        f"{run.assignment.target} --set {run.assignment.set}"
+        f"promoted; {_advice(run)}"
     )
 
 
-def _calibration(run: Run, rules: Policy) -> tuple[Calibration | None, str]:
+def _advice(run: Run) -> str:
+    request = run.assignment.request
+    named = f" --incumbent {request.incumbent}" if request.incumbent else ""
+    where = f"--target {run.assignment.target} --set {run.assignment.set}"
+    return f"avo calibrate {request.kernel} {where}{named}"
+
+
+def _calibration(run: Run, rules: Policy, version: str) -> tuple[Calibration | None, str]:
     wanted = calibration.conditions(
         run.environment, rules, kernel=run.assignment.request.kernel, target=run.assignment.target
     )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return calibrations.newest(run.home, wanted, at=now, policy=rules)
+    return calibrations.newest(run.home, wanted, at=now, policy=rules, version=version)
 
 
 def _plan(

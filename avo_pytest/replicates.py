@@ -111,12 +111,13 @@ class Running:
 
 @contextmanager
 def forks(run: Run) -> Iterator[None]:
-    """Many replicates start as forks of one process, where the device allows it."""
+    """Workers start as forks of one process, where the device allows it, which begins at once."""
     kind = run.assignment.device.partition(":")[0]
     if kind not in FORKED or not hasattr(os, "pidfd_open"):
         yield
         return
     with closing(ForkServer(kind)) as server:
+        server.begin()
         run.start = server.start
         yield
 

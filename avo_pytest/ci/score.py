@@ -8,6 +8,7 @@ job says of itself is believed by nobody: `verify` reads the record.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import os
@@ -172,8 +173,9 @@ def _canary(scoring: Scoring) -> None:
 
 
 def _calibrate(scoring: Scoring) -> None:
-    """A calibration of this machine that is kept, else one made now. None that applies is found
-    by the judge, who refuses what does not fit."""
+    """A calibration of this machine and this incumbent that is kept, else one made now: the first
+    confirm after a promotion calibrates. None that applies is found by the judge, who refuses what
+    does not fit."""
     home, kept = scoring.root / ".avo" / "calibrations", scoring.calibrations
     if kept is not None and kept.is_dir():
         home.mkdir(parents=True, exist_ok=True)
@@ -195,14 +197,19 @@ def _calibrate(scoring: Scoring) -> None:
 
 
 def _calibrated(scoring: Scoring, home: Path) -> bool:
-    """Whether there is one of this harness; the judge looks at everything else."""
+    """Whether there is one of this harness and incumbent; the judge looks at everything else."""
     from avo_pytest import calibrations
     from avo_pytest.calibration import Calibration
+    from avo_pytest.identity import tree_hash
+    from avo_pytest.source import SourceError, find_incumbent
 
-    found = scoring.order
-    wanted = (found.kernel, found.target, found.harness)
+    found, version = scoring.order, ""
+    with tempfile.TemporaryDirectory(prefix="avo-ci-") as scratch, contextlib.suppress(SourceError):
+        base = find_incumbent(scoring.root, found.kernel, found.target, found.base, Path(scratch))
+        version = tree_hash(base.path) if base else ""  # none: avo calibrate says why
+    wanted = (found.kernel, found.target, found.harness, version)
     return any(
-        (c.conditions.kernel, c.conditions.target, c.conditions.harness) == wanted
+        (c.conditions.kernel, c.conditions.target, c.conditions.harness, c.version) == wanted
         for _, c in calibrations.stored(home.parent)
         if isinstance(c, Calibration)
     )

@@ -103,6 +103,23 @@ def test_a_good_proposal_lands_and_is_told_once(gate, number, server):
     assert not server.pulls[number]["open"]
 
 
+def test_the_machine_is_calibrated_once_for_each_version_on_main(gate, server):
+    def steps() -> list[str]:
+        gate.process("score")
+        return [s["step"] for s in gate.read(f"score-{ci.GATE}/score.json")["steps"]]
+
+    assert steps() == ["confirm"]
+    gate.process("verify")
+    assert gate.conclude()["outcome"] == "promoted"
+    shutil.rmtree(gate.root)
+    shutil.rmtree(gate.run)
+    number = server.open_pull("alice", head_sha=gate.propose("more", gain=0.06))
+    assert gate.intake("pull_request_target", server.event(number))["refused"] == "false"
+    gate.job("build")
+    assert steps() == ["calibrate", "confirm"]
+    assert len(list((gate.folder / "calibrations").glob("*.json"))) == 2
+
+
 def unpacked(path: Path) -> dict:
     return json.loads(gzip.decompress(path.read_bytes()))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Verdicts on a GPU: no change is not promoted, a planted gain is, a planted loss is rejected.
+"""A GPU's noise, and verdicts: no change is not promoted, a planted gain is, a loss is rejected.
 
     pytest -m soak -s tests/soak/test_gpu_confirm.py     (a Hopper GPU; about twenty minutes)
 
@@ -11,8 +11,10 @@ and a second call goes on with them. AVO_DEVICES=cuda:0,cuda:1 shares the replic
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import chi2
 
 from avo_pytest.devices.probe import find_cuda
 
@@ -29,6 +32,7 @@ AVO = (sys.executable, "-m", "avo_pytest")
 WHERE = ("attention", "--target=sm90", "--set=mha")
 # The wait in cycles: (share of) FLOPs over what an H200 does of them in a cycle at 1.7 GHz.
 FLOPS_PER_CYCLE = 476_000
+NOISE = 0.0015  # upper 90 % limit of the sd of a process's geomean log ratio
 PLANTED = """
 extern "C" __global__ void planted(long long cycles) {
   const long long begun = clock64();
@@ -120,9 +124,7 @@ def confirm(root: Path, candidate: Path, incumbent: Path) -> tuple[dict[str, Any
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which the device was calibrated."""
     root = scratch(tmp_path_factory.mktemp("noise"), None, screen=True)
-    found = calibrated(root, int(os.environ.get("AVO_PROCESSES", "16")))
-    starts = sorted(found["start_seconds"])
-    print(f"calibrated: {len(starts)} processes, a start takes {starts[len(starts) // 2]:.1f} s")
+    calibrated(root, int(os.environ.get("AVO_PROCESSES", "16")))
     return root
 
 
@@ -131,6 +133,16 @@ def unscreened(noise: Path, tmp_path: Path) -> Path:
     root = scratch(tmp_path, 16, screen=False)
     borrow(root, noise)
     return root
+
+
+def test_the_same_code_varies_little_between_processes(noise: Path) -> None:
+    found = calibrated(noise, 0)
+    sd, degrees = statistics.stdev(found["values"]), len(found["values"]) - 1
+    upper = sd * math.sqrt(degrees / chi2.ppf(0.10, degrees))
+    start, block = (statistics.median(found[f"{of}_seconds"]) for of in ("start", "block"))
+    print(f"{degrees + 1} processes: sd {sd:.4%}, upper 90 % limit {upper:.4%}")
+    print(f"a process starts in {start:.1f} s, a block takes {block:.2f} s")
+    assert upper <= NOISE
 
 
 def test_a_planted_gain_of_0_3_percent_is_promoted(noise: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from avo_pytest import calibration as calibrations
-from avo_pytest.calibration import Calibration, applies, choose_replicates
+from avo_pytest.calibration import Calibration, applies, choose_replicates, of_another_version
+from avo_pytest.calibrations import newest, save
 from avo_pytest.power import power
 from avo_pytest.processes import ARMS
 from avo_pytest.score import Stage
@@ -144,6 +145,35 @@ def test_it_applies_to_what_it_was_made_on(field: str, value: Any) -> None:
 )
 def test_it_is_neither_old_nor_from_the_future(at: str, said: str) -> None:
     assert said in str(applies(MADE, MADE.conditions, at=at, policy=POLICY))
+
+
+def test_one_of_this_version_is_taken_before_a_newer_one(tmp_path: Path) -> None:
+    for day, version in enumerate(("ours", "theirs"), 1):
+        made = replace(MADE, version=version, created=f"2026-01-0{day}T00:00:00+00:00")
+        save(tmp_path, made, str(day))
+    held = MADE.conditions
+
+    def chosen(version: str) -> Any:
+        return newest(
+            tmp_path, held, at="2026-01-03T00:00:00+00:00", policy=POLICY, version=version
+        )
+
+    assert [chosen(v)[0].version for v in ("ours", "theirs", "new")] == ["ours", "theirs", "theirs"]
+    assert "another version of the kernel (theirs, not new)" in str(
+        of_another_version(chosen("new")[0], "new")
+    )
+    late = "2027-01-01T00:00:00+00:00"
+    none = newest(tmp_path, held, at=late, policy=POLICY, version="ours")
+    assert none == (None, "2.json: it is 364 days old, 30 are allowed")
+
+
+def test_one_from_before_versions_were_kept_can_be_read_and_is_of_another() -> None:
+    raw = calibrations.to_dict(MADE)
+    del raw["version"]
+    found = calibrations.from_dict(raw)
+    assert replace(found, version=MADE.version) == MADE
+    assert "not named" in str(of_another_version(found, MADE.version))
+    assert of_another_version(MADE, MADE.version) is None
 
 
 def test_a_long_lower_tail_is_refused_and_normal_values_are_not() -> None:

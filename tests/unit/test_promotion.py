@@ -214,6 +214,17 @@ _POSITIONS = {
 }
 
 
+def test_a_calibration_of_another_version_decides_and_is_blamed_for_odd_effects() -> None:
+    """Bands made of other code may not fit; what they let through is a verdict like any other."""
+    made = synthetic.record()
+    other = replace(made, calibration={**made.calibration, "version": "older"})
+    assert decide(other, POLICY).kind is Kind.PROMOTE
+    found = decide(slower(first_in_block, 1.006)(other), POLICY)
+    assert (found.kind, found.reasons[0].rule) == (Kind.INVALID, "order effect")
+    assert "another version of the kernel (older, not " in found.reasons[0].advice
+    assert "first matters" in decide(slower(first_in_block, 1.006)(made), POLICY).reasons[0].advice
+
+
 def test_the_record_that_everything_here_starts_from_promotes() -> None:
     verdict = decide(GOOD, POLICY)
     assert verdict.kind is Kind.PROMOTE

@@ -17,7 +17,8 @@ from avo_pytest.loading import load_problem
 from avo_pytest.problem import Configuration, Problem
 from avo_pytest.score import Sample
 
-BLOCKS, CANARY_BLOCKS = 3, 1
+# After one block an arm may have seen three launches, which a cheat that waits survives.
+BLOCKS, CANARY_BLOCKS = 3, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

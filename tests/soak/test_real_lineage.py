@@ -29,8 +29,8 @@ pytestmark = [
 
 PROJECT = """\
 [tool.avo.policy]
-confirm_blocks = 4
-replicates = 8
+confirm_blocks = 8
+replicates = 16
 
 [[tool.avo.gates]]
 kernel = "norm"

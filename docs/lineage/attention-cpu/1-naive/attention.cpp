@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Rung 1, naive: the definition, one query at a time, the queries shared among std::threads.
+// Rung 1, naive: the definition, one query at a time, the queries shared among threads.
 
 #include <cmath>
 #include <cstdint>
@@ -7,6 +7,12 @@
 #include <limits>
 #include <thread>
 #include <vector>
+
+// Set by the loader: threads with cores of their own (docs/kernel-toml.md).
+extern "C" {
+__attribute__((visibility("default"))) void (*avo_parallel)(void (*work)(void*, int32_t), void* context,
+                                                            int32_t count) = nullptr;
+}
 
 namespace {
 
@@ -57,6 +63,12 @@ extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const ui
             for (int64_t d = 0; d < D; ++d) o[row * D + d] = narrow(total[d] / sum);
         }
     };
+    if (avo_parallel) {
+        using Rows = decltype(rows);
+        avo_parallel([](void* all, int32_t thread) { (*static_cast<const Rows*>(all))(thread); }, &rows,
+                     threads);
+        return;
+    }
     std::vector<std::thread> others;
     for (int32_t t = 1; t < threads; ++t) others.emplace_back(rows, t);
     rows(0);

@@ -9,6 +9,12 @@
 #include <thread>
 #include <vector>
 
+// Set by the loader: threads with cores of their own (docs/kernel-toml.md).
+extern "C" {
+__attribute__((visibility("default"))) void (*avo_parallel)(void (*work)(void*, int32_t), void* context,
+                                                            int32_t count) = nullptr;
+}
+
 namespace {
 
 constexpr int64_t D = 128;
@@ -129,6 +135,12 @@ extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const ui
             }
         }
     };
+    if (avo_parallel) {
+        using Rows = decltype(rows);
+        avo_parallel([](void* all, int32_t thread) { (*static_cast<const Rows*>(all))(thread); }, &rows,
+                     threads);
+        return;
+    }
     std::vector<std::thread> others;
     for (int32_t t = 1; t < threads; ++t) others.emplace_back(rows, t);
     rows(0);

@@ -63,7 +63,10 @@ def gate(scored, server, tmp_path):
     """A copy of that, for a test to spoil, with the pull request as it was."""
     original, number = scored
     found = ci.copied(original, tmp_path / "copy", server)
+    before = set(server.pulls)
     yield found
+    for other in set(server.pulls) - before:
+        del server.pulls[other]
     server.pulls[number].update(open=True, labels=[])
     server.comments[number].clear()
     server.checks.clear()

@@ -61,7 +61,7 @@ def assemble(run: Run, candidate: Source, incumbent: Source | None, points: list
     """Build the judged arms and append all arms to the run. A candidate that does not build sets
     `run.failure`; an incumbent that does not is left out with a note. Raises RequestError."""
     try:
-        with _building(run, incumbent, points):
+        with _building(run, candidate, incumbent, points):
             _add_candidate(run, candidate, points)
         if run.assignment.decides:
             _add_opponents(run, incumbent or candidate, points)
@@ -76,12 +76,15 @@ def assemble(run: Run, candidate: Source, incumbent: Source | None, points: list
 
 
 @contextlib.contextmanager
-def _building(run: Run, source: Source | None, points: list[Point]) -> Iterator[None]:
-    """The incumbent's code is compiled beside the candidate's, into the cache; what is wrong with
-    it is said when its turn comes."""
+def _building(
+    run: Run, candidate: Source, incumbent: Source | None, points: list[Point]
+) -> Iterator[None]:
+    """The incumbent's code, if it is another, is compiled beside the candidate's, into the cache;
+    what is wrong with it is said when its turn comes."""
+    scripted = run.assignment.target == scenarios.DEVICE
     with ThreadPoolExecutor(1) as pool:
-        if source is not None and run.assignment.target != scenarios.DEVICE:
-            pool.submit(_built, run, source, points)
+        if incumbent and not scripted and _identity(incumbent) != _identity(candidate):
+            pool.submit(_built, run, incumbent, points)
         yield
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Text compressed so that no bit of it can change unnoticed.
+"""Text compressed so that nothing that it says can change unnoticed, nor a bit that says nothing.
 
 A gzip file ends with a checksum of what was compressed. That says nothing about its own header
 (date, system, flags), nor about the bits that fill the last byte of the compressed data: here they
 have one value each. The same bytes also have the same header whatever version of Python packs them.
-What does not compress, as no text of ours, would be stored with filling bits in between.
+What does not compress, as no text of ours, would be stored with filling bits in between. One thing
+is left: a reference to an earlier place may come to point at another copy of the same text.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ A few places each time, drawn by a fixed seed; `make soak` alters every byte of 
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +61,13 @@ def some(content: bytes, count: int) -> list[tuple[int, int]]:
     dice = random.Random(5)
     places = [0, len(content) - 1, *dice.sample(range(len(content)), count - 2)]
     return [(at, 1 << dice.randrange(8)) for at in places]
+
+
+def inflated(packed: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def same_record(text: bytes, altered: bytes) -> bool:
@@ -134,7 +143,10 @@ def test_raw_samples_on_their_ref(team: Any) -> None:
     done = here(team.desk, *line)
     assert done.returncode == 0 and "in the ledger: verdict PROMOTE, version 1" in done.stdout
     for at, bit in some(packed, 8):
-        files = {ledger.RECORD: bent(packed, at, bit)}
+        altered = bent(packed, at, bit)
+        if at and inflated(altered) == inflated(packed):
+            continue  # a reference to another copy of the same text: nothing was altered
+        files = {ledger.RECORD: altered}
         commit = branches.write_commit(remote.repository, None, files, "altered")
         git(team.desk, "push", "-qf", "origin", f"{commit}:{ref}")
         done = here(team.desk, *line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -64,7 +63,7 @@ class Code:
 class Codes:
     """The code objects of one candidate on one architecture."""
 
-    AT_ONCE = 4  # compilers; each may take gigabytes
+    AT_ONCE = 2  # compilers, which share what one may take
 
     def __init__(
         self,
@@ -118,9 +117,12 @@ class Codes:
         keys = list(dict.fromkeys((tuple(sorted(macros.items())), "") for macros in wanted))
         if self._manifest.target == "cpu" or len(keys) < 2:
             return
-        with ThreadPoolExecutor(min(self.AT_ONCE, os.cpu_count() or 1)) as pool:
+        alone = self._means
+        self._means = replace(alone, memory_bytes=alone.memory_bytes // self.AT_ONCE)
+        with ThreadPoolExecutor(self.AT_ONCE) as pool:
             for key in keys[: self._limits.builds]:
                 self._ahead[key] = pool.submit(self._cached, dict(key[0]), "")
+        self._means = alone
 
     def _shim(self, launches: Sequence[Launch], tensors: Mapping[str, TensorSpec]) -> str:
         cpu = self._manifest.target == "cpu"

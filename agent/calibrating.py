@@ -46,12 +46,10 @@ def calibrated(
 def renewed(plan: Plan, clone: Clone, left_s: float) -> None:
     """Calibrate again before a confirm where `main` has another version since. On a machine that is
     too disturbed for it the judge decides by the calibration that there is, and says so."""
-    version = _version(plan, clone)
-    for _, found in calibrations.stored(clone.root / ".avo"):
-        if isinstance(found, Calibration) and found.version == version:
-            return
-    with contextlib.suppress(Disturbed):
-        _calibrate(plan, clone, left_s)
+    home, version = clone.root / ".avo", _version(plan, clone)
+    if not any(calibrations.of_version(home, plan.kernel, plan.target, version)):
+        with contextlib.suppress(Disturbed):
+            _calibrate(plan, clone, left_s)
 
 
 def newest(plan: Plan, clone: Clone, record: Record) -> tuple[Calibration | None, str]:

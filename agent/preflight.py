@@ -18,7 +18,7 @@ from agent.clone import Clone
 from agent.config import ConfigurationError
 from agent.state import Plan
 from agent.step import Operator
-from avo_pytest import calibration, ledger
+from avo_pytest import ledger, sample_size
 from avo_pytest.branches import opened
 from avo_pytest.journal import write_atomically
 from avo_pytest.recording import SHORT
@@ -57,7 +57,7 @@ def confirm_s(plan: Plan, clone: Clone, record: Record) -> float:
     if found is None:
         return 0.0
     rules = calibrating.policy_of(plan, clone, record)
-    replicates = calibration.plan(rules, found)["replicates"]
+    replicates = sample_size.plan(rules, found)["replicates"]
     starting, block = (statistics.median(v) for v in (found.start_seconds, found.block_seconds))
     return float(replicates * (starting + rules.confirm_blocks * block))
 

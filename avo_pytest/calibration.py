@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What an A/A of the incumbent says of a device: its noise, its bias, what is usual there.
 
-Raw process values are kept, in log ratios; spreads, bands and the plan of a confirm are derived
-from them when asked.
+Raw process values are kept, in log ratios; spreads and bands are derived from them when asked, and
+so is the plan of a confirm (sample_size.py).
 """
 
 from __future__ import annotations
 
 import datetime
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from avo_pytest import power
 from avo_pytest.evidence import disorder, gather
 from avo_pytest.intervals import estimate, positive
 from avo_pytest.policy import Policy
@@ -28,7 +26,6 @@ from avo_pytest.statistics import Array, log_ratios
 from avo_pytest.strict_json import build
 
 MIN_PROCESSES = 8  # below, a band is so wide that it guards nothing
-BIASES = 3  # min_gain is at least so many times the session bias
 SKEWNESS = 1.0  # at 16 processes and α = 0.005 it already trebles the error of a t
 
 
@@ -204,46 +201,6 @@ def skewed(calibration: Calibration) -> str | None:
     )
 
 
-def effective_min_gain(policy: Policy, calibration: Calibration) -> float:
-    """max(min_gain, 3 × |session bias|): no promotion for what the session does by itself."""
-    return max(policy.min_gain, BIASES * abs(calibration.bias))
-
-
-def choose_replicates(
-    policy: Policy, calibration: Calibration, alpha: float | None = None
-) -> tuple[int, str]:
-    """How many processes a confirm at this level (None: the policy's) has, and why; depends on
-    nothing that it will measure."""
-    alpha = alpha or policy.alpha_confirm
-    needed = math.ceil(math.log2(1 / alpha))  # below, the sign flips never reach it
-    if policy.replicates is not None and policy.replicates >= needed:
-        return policy.replicates, "the policy says so"
-    if policy.replicates is not None:
-        return needed, f"level {alpha:.2g}, which the error budget leaves, needs so many"
-    goal, sd = policy.target_gain, calibration.process_sd
-    min_gain = effective_min_gain(policy, calibration)
-    chosen = _choose(goal, sd, min_gain, alpha, policy.power)
-    if chosen is not None:
-        return chosen, f"a gain of {goal:.2%} is confirmed with {policy.power:.0%} probability"
-    most = max(power.PROCESSES[-1], needed)
-    found = power.t_power(goal, processes=most, sd=sd, min_gain=min_gain, alpha=alpha)
-    return most, f"a gain of {goal:.2%} is confirmed with {found:.0%} probability, more is too dear"
-
-
-def plan(policy: Policy, calibration: Calibration, alpha: float | None = None) -> dict[str, Any]:
-    """`Record.plan`: all that is fixed before the first sample; with an error budget also α."""
-    replicates, reason = choose_replicates(policy, calibration, alpha)
-    budgeted = {} if policy.error_budget == "none" or alpha is None else {"alpha": alpha}
-    return {
-        **budgeted,
-        "replicates": replicates,
-        "blocks": policy.confirm_blocks,
-        "screen_blocks": policy.screen_blocks,
-        "effective_min_gain": effective_min_gain(policy, calibration),
-        "reason": reason,
-    }
-
-
 def to_dict(calibration: Calibration) -> dict[str, Any]:
     """Plain JSON."""
     raw: dict[str, Any] = json.loads(json.dumps(asdict(calibration)))
@@ -288,14 +245,6 @@ def _block_seconds(replicate: Replicate) -> float:
 
 def _floats(values: Array) -> tuple[float, ...]:
     return tuple(map(float, values))
-
-
-@functools.lru_cache(maxsize=64)
-def _choose(goal: float, sd: float, min_gain: float, alpha: float, wanted: float) -> int | None:
-    """A simulated power takes a third of a second, and a stream of records asks for the same."""
-    if goal <= min_gain:
-        return None
-    return power.choose_processes(goal, sd=sd, min_gain=min_gain, alpha=alpha, wanted=wanted)
 
 
 def _time(text: str) -> datetime.datetime:

@@ -46,6 +46,14 @@ def newest(
     return other, "" if other else why or "there is none"
 
 
+def of_version(home: Path, kernel: str, target: str, version: str) -> Iterator[Calibration]:
+    """Those that were made of this version of the kernel (tree hash), the newest first."""
+    made = (found for _, found in stored(home) if isinstance(found, Calibration))
+    for one in made:
+        if (one.conditions.kernel, one.conditions.target, one.version) == (kernel, target, version):
+            yield one
+
+
 def stored(home: Path) -> Iterator[tuple[Path, Calibration | str]]:
     """Every file, the newest first, with what is in it or why that cannot be read."""
     paths = sorted((home / FOLDER).glob("*.json"), key=lambda p: p.name, reverse=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avo_pytest import calibration as calibrations
-from avo_pytest import completeness, error_budget, shares
+from avo_pytest import completeness, error_budget, sample_size, shares
 from avo_pytest.calibration import Calibration
 from avo_pytest.confirm import Confirmation, NonInferiority, confirm, non_inferiority
 from avo_pytest.intervals import Band, Estimate, estimate, prediction_band
@@ -82,7 +82,7 @@ class Case:
     @functools.cached_property
     def _plans(self) -> tuple[Mapping[str, Any], ...]:
         """What each machine should have planned."""
-        return tuple(calibrations.plan(self.policy, c, self.alpha) for c, _ in self.machines)
+        return tuple(sample_size.plan(self.policy, c, self.alpha) for c, _ in self.machines)
 
     @property
     def min_gain(self) -> float:

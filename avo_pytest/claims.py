@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from avo_pytest.calibration import BIASES
 from avo_pytest.entries import AUDIT, HOLDS, REFUTED, Entry
 from avo_pytest.intervals import Estimate, t_quantile
 from avo_pytest.lineage import Lineage, Rung
+from avo_pytest.sample_size import BIASES
 
 __all__ = ["HOLDS", "REFUTED", "Claim", "Comparison", "claims", "compare"]
 
@@ -112,7 +112,7 @@ def _of(rung: Rung, alpha: float, min_gain: float) -> Claim:
 
     Only figures whose lower bound l lay above min_gain were promoted, so that they are too large by
     about s φ(z) / Φ(z), z = (l − min_gain) / s (a truncated normal at its own estimate; Zhong &
-    Prentice 2008). A promotion tolerates a session bias of min_gain / 3 (calibration.BIASES).
+    Prentice 2008). A promotion tolerates a session bias of min_gain / 3 (sample_size.BIASES).
     """
     gain = _estimate(rung.entry, alpha)
     floor = float(rung.entry.plan.get("effective_min_gain", min_gain))

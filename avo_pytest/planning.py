@@ -7,7 +7,7 @@ import datetime
 from dataclasses import asdict, replace
 from typing import Any
 
-from avo_pytest import calibration, calibrations, policy
+from avo_pytest import calibration, calibrations, policy, sample_size
 from avo_pytest.assignment import Assignment, RequestError
 from avo_pytest.calibration import Calibration
 from avo_pytest.devices import scenarios
@@ -57,7 +57,7 @@ def fix(run: Run, rules: Policy, *, alpha: float) -> None:
                 f"{_advice(run)}"
             )
         run.calibration = calibration.to_dict(found)
-        run.plan = {**calibration.plan(rules, found, alpha), "block_sd": found.block_sd}
+        run.plan = {**sample_size.plan(rules, found, alpha), "block_sd": found.block_sd}
         return
     sd = BLOCK_SD[run.assignment.kind]
     reason = f"no calibration: {why}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from avo_pytest import calibration as calibrations
-from avo_pytest import error_budget
+from avo_pytest import error_budget, sample_size
 from avo_pytest.policy import Policy
 from avo_pytest.score import (
     ArmRecord,
@@ -68,7 +68,7 @@ def record(
     attempts = {"artifact": candidate, "confirms": 0, "invalid": 0, "all_confirms": 3}
     attempts |= changes.pop("attempts", {})
     alpha = error_budget.level(policy, attempts)
-    plan = calibrations.plan(policy, found, alpha) if found else _calibration_plan(policy)
+    plan = sample_size.plan(policy, found, alpha) if found else _calibration_plan(policy)
     replicates: list[Replicate] = []
     if mode in ("screen", "confirm") and policy.screen_blocks:
         blocks = policy.screen_blocks // screen_replicates  # an even number of them

@@ -199,7 +199,6 @@ def _calibrate(scoring: Scoring) -> None:
 def _calibrated(scoring: Scoring, home: Path) -> bool:
     """Whether there is one of this harness and incumbent; the judge looks at everything else."""
     from avo_pytest import calibrations
-    from avo_pytest.calibration import Calibration
     from avo_pytest.identity import tree_hash
     from avo_pytest.source import SourceError, find_incumbent
 
@@ -207,12 +206,8 @@ def _calibrated(scoring: Scoring, home: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="avo-ci-") as scratch, contextlib.suppress(SourceError):
         base = find_incumbent(scoring.root, found.kernel, found.target, found.base, Path(scratch))
         version = tree_hash(base.path) if base else ""  # none: avo calibrate says why
-    wanted = (found.kernel, found.target, found.harness, version)
-    return any(
-        (c.conditions.kernel, c.conditions.target, c.conditions.harness, c.version) == wanted
-        for _, c in calibrations.stored(home.parent)
-        if isinstance(c, Calibration)
-    )
+    made = calibrations.of_version(home.parent, found.kernel, found.target, version)
+    return any(one.conditions.harness == found.harness for one in made)
 
 
 def _confirm(scoring: Scoring, candidate: Path, raw: Path) -> None:

@@ -96,7 +96,7 @@ def resolution(arguments: argparse.Namespace) -> tuple[float, Resolution]:
 
 
 def _min_gain(policy: Policy, calibration: Calibration | None) -> float:
-    from avo_pytest.calibration import effective_min_gain
+    from avo_pytest.sample_size import effective_min_gain
 
     return policy.min_gain if calibration is None else effective_min_gain(policy, calibration)
 

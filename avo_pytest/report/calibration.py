@@ -7,10 +7,11 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from avo_pytest.calibration import Calibration, effective_min_gain
+from avo_pytest.calibration import Calibration
 from avo_pytest.policy import Policy
 from avo_pytest.report.figures import percent
 from avo_pytest.report.power import Resolution
+from avo_pytest.sample_size import effective_min_gain
 
 SHOWN = (8, 16, 32)  # replicates
 

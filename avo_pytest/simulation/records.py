@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from avo_pytest.calibration import Calibration, plan, to_dict
+from avo_pytest.calibration import Calibration, to_dict
 from avo_pytest.devices.scenarios import DEVICE
 from avo_pytest.policy import Policy
+from avo_pytest.sample_size import plan
 from avo_pytest.score import (
     ArmRecord,
     Check,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avo_pytest.calibration import Calibration, calibrate, effective_min_gain
+from avo_pytest.calibration import Calibration, calibrate
 from avo_pytest.devices.scenarios import NOISES, Noise
 from avo_pytest.policy import SIMULATED, Policy
+from avo_pytest.sample_size import effective_min_gain
 from avo_pytest.score import Record
 from avo_pytest.simulation.launches import Launches, Size, draw
 from avo_pytest.simulation.measured import SlowMode

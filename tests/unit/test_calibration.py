@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from avo_pytest import calibration as calibrations
-from avo_pytest.calibration import Calibration, applies, choose_replicates, of_another_version
+from avo_pytest.calibration import Calibration, applies, of_another_version
 from avo_pytest.calibrations import newest, save
 from avo_pytest.power import power
 from avo_pytest.processes import ARMS
+from avo_pytest.sample_size import choose_replicates, effective_min_gain
 from avo_pytest.score import Stage
 
 
@@ -191,10 +192,10 @@ def test_a_long_lower_tail_is_refused_and_normal_values_are_not() -> None:
 
 def test_a_bias_raises_the_gain_that_is_asked_for() -> None:
     values = np.array(MADE.values) - MADE.bias
-    assert calibrations.effective_min_gain(POLICY, with_values(values)) == POLICY.min_gain
+    assert effective_min_gain(POLICY, with_values(values)) == POLICY.min_gain
     for bias in (0.001, -0.001):
         biased = with_values(values + bias)
-        assert calibrations.effective_min_gain(POLICY, biased) == pytest.approx(0.003)
+        assert effective_min_gain(POLICY, biased) == pytest.approx(0.003)
 
 
 def test_the_number_of_processes_is_the_smallest_with_the_wanted_power() -> None:

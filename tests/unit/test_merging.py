@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avo_pytest import calibration as calibrations
+from avo_pytest import sample_size
 from avo_pytest.merging import NotShares, merge
 from avo_pytest.promotion import Kind, decide
 from avo_pytest.score import Check, Record, Stage, Status
@@ -279,7 +280,7 @@ def calibrated(gain: float, changes: Mapping[int, Any]) -> list[Record]:
     made = []
     for number in (1, 2):
         found = replace(calibration(7), **changes.get(number, {}))
-        plan = {**calibrations.plan(CALIBRATED, found), "block_sd": found.block_sd}
+        plan = {**sample_size.plan(CALIBRATED, found), "block_sd": found.block_sd}
         part = shared.split(replace(base, plan={**base.plan, **plan}), 2)[number - 1]
         made.append(shared.judged(part, calibration=calibrations.to_dict(found)))
     return made

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from avo_pytest import calibration as calibrations
+from avo_pytest import sample_size
 from avo_pytest.promotion import Kind, decide, derive
 from avo_pytest.score import Check, Record, Stage, Status
 
@@ -573,7 +574,7 @@ def test_a_biased_session_asks_for_more() -> None:
     biased = replace(synthetic.calibration(), values=tuple(
         0.001 + v for v in synthetic.calibration().values
     ))  # fmt: skip
-    plan = calibrations.plan(POLICY, biased)
+    plan = sample_size.plan(POLICY, biased)
     assert plan["effective_min_gain"] == pytest.approx(3 * abs(biased.bias))
     record = replace(synthetic.record(0.003), calibration=calibrations.to_dict(biased), plan=plan)
     found = decide(record, POLICY)

@@ -5,22 +5,33 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from avo_pytest import power
-from avo_pytest.calibration import Calibration
 from avo_pytest.policy import Policy
 
 BIASES = 3  # min_gain is at least so many times the session bias
 
 
-def effective_min_gain(policy: Policy, calibration: Calibration) -> float:
+class Noise(Protocol):
+    """What is asked of a calibration, in log ratios."""
+
+    @property
+    def process_sd(self) -> float:
+        """A/A standard deviation of a process value."""
+
+    @property
+    def bias(self) -> float:
+        """Session bias: the mean of the A/A."""
+
+
+def effective_min_gain(policy: Policy, calibration: Noise) -> float:
     """max(min_gain, 3 × |session bias|): no promotion for what the session does by itself."""
     return max(policy.min_gain, BIASES * abs(calibration.bias))
 
 
 def choose_replicates(
-    policy: Policy, calibration: Calibration, alpha: float | None = None
+    policy: Policy, calibration: Noise, alpha: float | None = None
 ) -> tuple[int, str]:
     """How many processes a confirm at this level (None: the policy's) has, and why; depends on
     nothing that it will measure."""
@@ -40,7 +51,7 @@ def choose_replicates(
     return most, f"a gain of {goal:.2%} is confirmed with {found:.0%} probability, more is too dear"
 
 
-def plan(policy: Policy, calibration: Calibration, alpha: float | None = None) -> dict[str, Any]:
+def plan(policy: Policy, calibration: Noise, alpha: float | None = None) -> dict[str, Any]:
     """`Record.plan`: all that is fixed before the first sample; with an error budget also α."""
     replicates, reason = choose_replicates(policy, calibration, alpha)
     budgeted = {} if policy.error_budget == "none" or alpha is None else {"alpha": alpha}

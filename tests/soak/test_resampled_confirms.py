@@ -23,10 +23,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, kstest
 
-from avo_pytest.calibration import calibrate, plan, to_dict
+from avo_pytest.calibration import calibrate, to_dict
 from avo_pytest.policy import Policy
 from avo_pytest.policy import from_dict as policy_of
 from avo_pytest.promotion import decide
+from avo_pytest.sample_size import plan
 from avo_pytest.score import Record, Replicate, Sample
 
 CONFIRMS = 10_000

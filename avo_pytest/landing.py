@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from avo_pytest import commits
@@ -184,6 +186,13 @@ def _files(repository: Any, tree: str, folder: str) -> dict[str, Node]:
             raise Refused(rule, f"{where} is {what}", "only regular files of mode 100644 may land")
         if not all(PART.fullmatch(part) for part in path.split("/")):
             raise Refused("name", f"{where} is no plain name", "letters, digits, _ . + - only")
+    # where a disk does not tell such names apart, one covers the other: not what was judged
+    parts = (p for path in map(PurePosixPath, nodes) for p in (path, *path.parents))
+    names = sorted(set(map(str, parts)), key=lambda name: (name.lower(), name))
+    for one, other in pairwise(names):
+        if one.lower() == other.lower():
+            where = _shown(f"{folder}/{one} and {other}")
+            raise Refused("case", f"{where} differ only in case", "rename one of them")
     if MANIFEST not in nodes:
         raise Refused("manifest", f"{folder} has no {MANIFEST}", "see docs/kernel-toml.md")
     if len(nodes) > MAX_FILES or sum(n.size for n in nodes.values()) > MAX_BYTES:

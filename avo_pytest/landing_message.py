@@ -38,4 +38,5 @@ _MEANINGS = (
     (re.compile(r"@(?=\w)"), "at "),
     (re.compile(r"://"), ": "),
     (re.compile(r"\[([^\]]*\b(?:ci|actions)\b[^\]]*)\]", re.I), r"(\1)"),  # [skip ci]
+    (re.compile(r"\*+(no_ci)\*+", re.I), r"\1"),  # ***NO_CI***
 )

@@ -37,8 +37,8 @@ def _sheet(tflops: float, terabytes_per_s: float, l2_mib: int, sm_mhz: int) -> S
 
 
 # What NVML's name of a device begins with, the more special first. Sources: NVIDIA's data sheets of
-# A100, H100 (SXM5, PCIe, NVL), H200, GH200 and HGX B200; dense BF16 is half of what they give with
-# sparsity.
+# A100, H100 (SXM5, PCIe, NVL), H200, GH200, HGX B200 and HGX B300; dense BF16 is half of what they
+# give with sparsity.
 SHEETS: Mapping[str, Sheet] = {
     "NVIDIA A100": _sheet(312.0, 2.04, 40, 1410),
     "NVIDIA H100 PCIe": _sheet(756.5, 2.04, 50, 1980),
@@ -48,7 +48,10 @@ SHEETS: Mapping[str, Sheet] = {
     "NVIDIA GH200": _sheet(989.5, 4.90, 60, 1980),
     "NVIDIA B200": _sheet(2500.0, 8.0, 126, 2100),
     "NVIDIA GB200": _sheet(2500.0, 8.0, 126, 2100),
+    "NVIDIA B300": _sheet(2500.0, 8.0, 126, 2100),
+    "NVIDIA GB300": _sheet(2500.0, 8.0, 126, 2100),
 }
+GPU_MOST_TFLOPS = 2 * max(sheet.tflops for sheet in SHEETS.values())  # of one without a sheet
 CLOCK_SLACK_S = 2.0  # a process's start and end are stamped by another process
 
 
@@ -73,7 +76,7 @@ def _speed(record: Record, problem: Problem, sheet: Sheet | None) -> Iterator[st
     if record.target == "simulated":  # whose times are scripted
         return
     flops = {c.name: c.flops for c in record.configurations}
-    peak = MARGIN * sheet.tflops if sheet else _cpu_peak(record)
+    peak = _peak(record, sheet)
     bytes_of = _bytes(record, problem)
     for (name, arm), samples in _by_arm(record).items():
         ms = statistics.median(s.ms for s in samples)
@@ -86,12 +89,13 @@ def _speed(record: Record, problem: Problem, sheet: Sheet | None) -> Iterator[st
                 yield f"{arm} on {name}: {ms:.4g} ms, its memory alone takes {least:.4g} ms"
 
 
-def _cpu_peak(record: Record) -> float:
-    """The highest rate that the machine showed between launches, with a margin. It is the record
-    that says so: on a CPU no more is believed than any has."""
+def _peak(record: Record, sheet: Sheet | None) -> float:
+    """In TFLOPS. A host's is the highest rate that it showed between launches, with a margin: it is
+    the record that says so, so no more is believed than any host has."""
+    if record.target != "cpu":
+        return MARGIN * sheet.tflops if sheet else GPU_MOST_TFLOPS
     shown = [_number(block.get("ceiling_tflops")) for block in record.blocks]
-    peak = CPU_CEILING * max(shown, default=0.0) or CPU_MOST_TFLOPS
-    return min(peak, CPU_MOST_TFLOPS) if record.target == "cpu" else peak
+    return min(CPU_CEILING * max(shown, default=0.0) or CPU_MOST_TFLOPS, CPU_MOST_TFLOPS)
 
 
 def _bytes(record: Record, problem: Problem) -> dict[str, int]:

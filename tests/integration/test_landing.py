@@ -194,6 +194,14 @@ def and_also(path: str) -> Callable[[Path], None]:
     return change
 
 
+def and_beside(one: str, other: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        write(f"{FOLDER}/{one}")(root)
+        write(f"{FOLDER}/{other}")(root)
+
+    return change
+
+
 CASES = {
     "bench": (and_also("bench/toy/problem.py"), "mixed", "bench is changed, outside kernels/"),
     "policy": (and_also("pyproject.toml"), "mixed", "pyproject.toml is changed"),
@@ -215,6 +223,8 @@ CASES = {
     "option": (write(f"{FOLDER}/-o.cpp"), "name", "no plain name"),
     "space": (write(f"{FOLDER}/a b.cpp"), "name", "no plain name"),
     "control": (write(f"{FOLDER}/a\x1b[2Jb.cpp"), "name", "a [2Jb.cpp is no plain name"),
+    "case": (and_beside("a.cpp", "A.cpp"), "case", "cpu/A.cpp and a.cpp differ only in case"),
+    "folders' case": (and_beside("a/1.h", "A/2.h"), "case", "cpu/A and a differ only in case"),
     "not text": (write(f"{FOLDER}/\udcff.cpp"), "name", "no plain name"),
     "pointer": (
         write(f"{FOLDER}/big.h", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),

@@ -73,6 +73,7 @@ def test_an_honest_record_has_nothing_against_it():
     assert said(record()) == ""
     assert said(record(device="NVIDIA B200", ms=1.0)) == ""
     assert said(record(device="Some CPU", target="cpu", ms=20.0)) == ""
+    assert said(record(device="NVIDIA of tomorrow", ms=1.0)) == ""
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ def test_an_honest_record_has_nothing_against_it():
         ({"ms": 0.98}, "the device has 1009.3"),
         ({"ms": 0.1, "flops": 1.0}, "its memory alone takes"),
         ({"device": "NVIDIA B200", "ms": 0.3}, "the device has 2550"),
+        ({"device": "NVIDIA of tomorrow", "ms": 0.1}, "the device has 5000"),
         ({"device": "Some CPU", "target": "cpu", "ms": 2.0}, "the device has 400"),
         (
             {"blocks": ({"before": {"sm_mhz": 1980}, "after": {"sm_mhz": 2500}},)},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from avo_pytest.landing_message import IDEA_LENGTH, landing_message, plain_idea
 
-ORDERS = re.compile(r"#\w|@\w|GH-\d|://|\[[^\]]*\b(ci|actions)\b[^\]]*\]", re.I)
+ORDERS = re.compile(r"#\w|@\w|GH-\d|://|\[[^\]]*\b(ci|actions)\b[^\]]*\]|\*NO_CI\*", re.I)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ ORDERS = re.compile(r"#\w|@\w|GH-\d|://|\[[^\]]*\b(ci|actions)\b[^\]]*\]", re.I)
         ("see https://example.org/1", "see https: example.org/1"),
         ("faster [skip ci]", "faster (skip ci)"),
         ("[ci skip][x] faster", "(ci skip)[x] faster"),
+        ("***NO_CI*** faster", "NO_CI faster"),
         ("a\x1b[31mred\x07\u202e", "a [31mred"),
         ("a\nAvo-Version: 99", "a Avo-Version: 99"),
         (" \t\n", "no idea was given"),

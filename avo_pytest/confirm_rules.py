@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from avo_pytest import power, quietness
-from avo_pytest.intervals import standing
+from avo_pytest.intervals import Estimate, standing
 from avo_pytest.score import Stage
 from avo_pytest.verdict import Reason, limit, percent
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEVICE_ONLY = "device-only"  # isolation where no host code of the candidate runs
 ONE_IN = 10**6  # records whose arms are disturbed alike look as if one had chosen
+FAR = 10  # times an effect, from which a gain is no artefact of it
 _AGAIN = "the confirm counts as an attempt; run it again"
 
 
@@ -65,7 +66,7 @@ def _usual(name: str) -> Callable[[Case], Reason | None]:
     def rule(case: Case) -> Reason | None:
         found, band = case.effects[name]
         where = standing(found, band, case.policy.alpha_guard)
-        if where == "inside":
+        if where == "inside" or _too_small_to_matter(case, found):
             return None
         words = {"outside": "is outside of", "unresolved": "is not shown to be inside of"}
         text = (
@@ -75,6 +76,14 @@ def _usual(name: str) -> Callable[[Case], Reason | None]:
         return Reason(name, text, case.foreign_calibration or _EFFECT_ADVICE[name])
 
     return rule
+
+
+def _too_small_to_matter(case: Case, effect: Estimate) -> bool:
+    """A gain is biased by such an effect by no more than the effect itself: a candidate that looks
+    fast because it burdens whoever runs next is not ten times faster than the burden."""
+    alpha = case.policy.alpha_guard
+    most = max(abs(effect.lower(alpha)), abs(effect.upper(alpha)))
+    return case.confirmation.lower - case.min_gain >= FAR * most
 
 
 _EFFECT_ADVICE = {

@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,11 @@ def cpu(tmp_path: Path, threads: int = THREADS) -> Iterator[CpuDevice]:
         device.close()
 
 
-def candidate(device: CpuDevice, folder: Path, tmp_path: Path) -> Arm:
-    return Arm("candidate", "candidate", build(folder, PROBLEM, SET, device.facts, tmp_path).path)
+def candidate(
+    device: CpuDevice, folder: Path, tmp_path: Path, configurations: Sequence[Configuration] = SET
+) -> Arm:
+    built = build(folder, PROBLEM, configurations, device.facts, tmp_path)
+    return Arm("candidate", "candidate", built.path)
 
 
 def median_of(
@@ -163,22 +167,31 @@ def test_share_of_the_fp32_ceiling(
 
 @pytest.mark.skipif(THREADS < 2, reason="one core only")
 def test_two_threads_scale_as_the_cores_do(tmp_path: Path) -> None:
-    """Of the time on one thread, relative to what the FMA rate does."""
+    """Of the time on one thread, relative to what the FMA rate does; promised of long launches.
+
+    About 0.1 ms of a launch's span is the judge's, who thaws and freezes a process in it, on any
+    number of threads: up to 8 % of the set's shortest. So those are only printed.
+    """
+    long = [
+        replace(c, name=c.name.replace("s2048", "s4096"), symbols={**c.symbols, "seq": 4096})
+        for c in SET
+        if c.symbols["seq"] == 2048
+    ]
     rates = []
     for threads in (1, 2):
         cpus = available_cpus()[:threads]
         with cpu(tmp_path / "cache", threads) as device:
-            arm = candidate(device, KERNEL, tmp_path)
+            arm = candidate(device, KERNEL, tmp_path, (*SET, *long))
 
             def one(stage: CpuStage, device=device, cpus=cpus, arm=arm) -> float | None:
                 cores = sum(device._machine.trusted.probe(cpus, 0.02))
                 turn = stage.launch(arm.name, timeout_s=60)
                 return None if turn.disturbed else 1 / (turn.ms * cores)
 
-            rates.append({c.name: median_of(device, c, [arm], one) for c in SET})
+            rates.append({c.name: median_of(device, c, [arm], one) for c in (*SET, *long)})
     scaling = {name: rates[1][name] / rate for name, rate in rates[0].items()}
     print("\n1 -> 2 threads, of the probe's scaling:", {n: round(s, 3) for n, s in scaling.items()})
-    assert geomean(list(scaling.values())) >= 0.97
+    assert geomean([scaling[c.name] for c in long]) >= 0.97
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are read from /proc")

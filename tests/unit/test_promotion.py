@@ -466,6 +466,24 @@ def test_whatever_is_broken_is_named_and_never_promoted(case: str) -> None:
     assert all(r.rule and r.text and r.advice for r in verdict.reasons)
 
 
+EFFECTS: dict[str, Change] = {
+    "null twin": slower(lambda s: s.replicate and s.arm == "null", 1.003),
+    "order effect": slower(first_in_block, 1.006),
+    "carry-over": slower(after_the_candidate, 1.004),
+}
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize(("gain", "kind"), [(0.03, Kind.INVALID), (0.3, Kind.PROMOTE)])
+def test_an_effect_speaks_against_a_gain_of_its_own_size(
+    effect: str, gain: float, kind: Kind
+) -> None:
+    """Of 0.3 to 0.6 % here, with what the noise leaves open."""
+    verdict = decide(EFFECTS[effect](synthetic.record(gain)), POLICY)
+    assert verdict.kind is kind, verdict.reasons
+    assert kind is Kind.PROMOTE or verdict.reasons[0].rule == effect
+
+
 def test_a_policy_that_names_no_harness_promotes_nothing() -> None:
     policy = replace(POLICY, harness="")
     found = decide(replace(GOOD, policy={**GOOD.policy, "harness": ""}, harness=""), policy)

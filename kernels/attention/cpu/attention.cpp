@@ -7,7 +7,8 @@
 // Method: online softmax over key blocks [1, 2], base-2 exponentials with a polynomial [3], K and V
 // packed once per KV head into panels for register-blocked products [4]. Products are FP32, or
 // BF16 pairs where a unit for them is faster (vdpbf16ps, AMX tiles); all sums are FP32. scale must be positive.
-// Work: (query head, query block) units handed out by a counter, longest first under the mask.
+// Work: pieces handed out by one counter: keys to pack some heads ahead, and (query head, query block)
+// units, longest first under the mask.
 //
 // [1] Milakov, Gimelshein, Online normalizer calculation for softmax, arXiv 1805.02867
 // [2] Dao, FlashAttention-2, arXiv 2307.08691
@@ -16,10 +17,8 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -37,6 +36,7 @@ namespace {
 struct Problem {
     const uint16_t *q, *k, *v;
     uint16_t* o;
+    float* packed;
     int64_t batch, seq, heads, kv_heads;
     bool causal;
     float scale_log2e;
@@ -58,53 +58,38 @@ void in_parallel(void (*work)(void*, int32_t), void* context, int32_t count) {
     for (std::thread& other : others) other.join();
 }
 
-// Numbered pieces of work that any thread may take, and a passive wait until all are done.
+// Counts finished pieces of work of one kind; whoever needs all of them waits, first actively.
 // It counts pieces, not threads, so it holds whichever threads could be started.
-class Pieces {
+class Finished {
   public:
-    explicit Pieces(int64_t count) : count_(count) {}
-
-    template <class Work>
-    void share(const Work& work) {
-        for (;;) {
-            const int64_t piece = next_.fetch_add(1, std::memory_order_relaxed);
-            if (piece >= count_) return;
-            work(piece);
-            if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
-                const std::lock_guard<std::mutex> lock(mutex_);
-                all_done_.notify_all();
-            }
-        }
+    void one_more(int64_t all) {
+        if (count_.fetch_add(1, std::memory_order_acq_rel) + 1 < all) return;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        changed_.notify_all();
     }
 
-    void wait() {
+    void wait(int64_t all) {
+        for (int i = 0; i < 1000; ++i) {
+            if (count_.load(std::memory_order_acquire) >= all) return;
+            relax();
+        }
         std::unique_lock<std::mutex> lock(mutex_);
-        all_done_.wait(lock, [&] { return done_.load(std::memory_order_acquire) >= count_; });
+        changed_.wait(lock, [&] { return count_.load(std::memory_order_acquire) >= all; });
     }
 
   private:
-    const int64_t count_;
-    std::atomic<int64_t> next_{0}, done_{0};
+    static void relax() {  // leaves the core to its other thread
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    std::atomic<int64_t> count_{0};
     std::mutex mutex_;
-    std::condition_variable all_done_;
+    std::condition_variable changed_;
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct FreeMemory {
-    void operator()(void* memory) const { std::free(memory); }
-};
-
-template <class T>
-using Memory = std::unique_ptr<T[], FreeMemory>;
-
-template <class T>
-Memory<T> allocate(int64_t count) {
-    const int64_t bytes = ceil_div(count * sizeof(T), 64) * 64;
-    void* memory = std::aligned_alloc(64, bytes);
-    if (!memory) throw std::bad_alloc();
-    return Memory<T>(static_cast<T*>(memory));
-}
 
 template <class Tile>
 class Attention {
@@ -114,26 +99,23 @@ class Attention {
           kv_total_(p_.batch * p_.kv_heads),
           group_(p_.heads / p_.kv_heads),
           head_words_(Keys::words(p_.seq)),
-          tiles_(ceil_div(p_.seq, Tile::MR)) {
+          tiles_(ceil_div(p_.seq, Tile::MR)),
+          packed_(kv_total_),
+          attended_(kv_total_) {
         const int64_t fit = PACKED_MIB * (int64_t{1} << 20) / (4 * head_words_);
         section_ = std::max<int64_t>(1, std::min(fit, kv_total_));
         const int64_t wanted = ceil_div(int64_t{PIECES_PER_THREAD} * p_.threads, section_ * group_);
         blocks_ = std::max(ceil_div(tiles_, QUERY_TILES), std::min(wanted, tiles_));
         threads_ = std::max<int64_t>(1, std::min<int64_t>(p_.threads, section_ * group_ * blocks_));
-        packed_ = allocate<float>(section_ * head_words_);
-        scratch_ = allocate<Scratch>(threads_);
-        for (int64_t first = 0; first < kv_total_; first += section_) {
-            const int64_t kv = std::min(section_, kv_total_ - first);
-            packing_.emplace_back(new Pieces(kv * pack_pieces()));
-            computing_.emplace_back(new Pieces(kv * group_ * blocks_));
-        }
+        ahead_ = std::min(section_, std::max<int64_t>(2, ceil_div(2 * threads_, pack_pieces())));
+        attend_pieces_ = group_ * blocks_;
     }
 
     void run() {
         in_parallel(
-            [](void* self, int32_t i) {
-                Attention& attention = *static_cast<Attention*>(self);
-                attention.work(attention.scratch_[i]);
+            [](void* self, int32_t) {
+                Scratch scratch;  // on the stack, whose pages are there since the first launch
+                static_cast<Attention*>(self)->work(scratch);
             },
             this, static_cast<int32_t>(threads_));
     }
@@ -151,39 +133,48 @@ class Attention {
 
     int64_t pack_pieces() const { return ceil_div(p_.seq, PACK_KEYS); }
     Keys packed(int64_t kv) const {
-        return Keys(p_.seq, packed_.get() + kv % section_ * head_words_);
+        return Keys(p_.seq, p_.packed + kv % section_ * head_words_);
     }
 
-    // Section by section: pack, then compute. A section's memory is that of the one before it.
+    // Heads are packed some way ahead of where they are attended to, so that nobody waits for long,
+    // and that what is packed is still in cache. The memory is a ring of heads.
     void work(Scratch& scratch) {
         const typename Tile::Session session;
-        for (size_t i = 0; i < packing_.size(); ++i) {
-            const int64_t first = static_cast<int64_t>(i) * section_;
-            if (i > 0) computing_[i - 1]->wait();
-            packing_[i]->share([&](int64_t piece) { pack(first, piece); });
-            packing_[i]->wait();
-            const int64_t heads = std::min(section_, kv_total_ - first) * group_;
-            computing_[i]->share([&](int64_t piece) {
-                // Longest first under the mask; else head by head, whose K and V stay in cache.
-                const int64_t head = p_.causal ? piece % heads : piece / blocks_;
-                const int64_t block = p_.causal ? blocks_ - 1 - piece / heads : piece % blocks_;
-                attend(first * group_ + head, block * tiles_ / blocks_,
+        const int64_t begin = ahead_ * pack_pieces(), period = attend_pieces_ + pack_pieces();
+        for (;;) {
+            const int64_t piece = next_.fetch_add(1, std::memory_order_relaxed);
+            if (piece < begin) {
+                pack(piece / pack_pieces(), piece % pack_pieces());
+                continue;
+            }
+            const int64_t kv = (piece - begin) / period, rest = (piece - begin) % period;
+            if (kv >= kv_total_) return;
+            if (rest < attend_pieces_) {
+                packed_[kv].wait(pack_pieces());
+                // Longest first under the mask.
+                const int64_t block = p_.causal ? blocks_ - 1 - rest / group_ : rest % blocks_;
+                const int64_t head = p_.causal ? rest % group_ : rest / blocks_;
+                attend(kv * group_ + head, block * tiles_ / blocks_,
                        (block + 1) * tiles_ / blocks_, scratch);
-            });
+                attended_[kv].one_more(attend_pieces_);
+            } else if (kv + ahead_ < kv_total_) {
+                pack(kv + ahead_, rest - attend_pieces_);
+            }
         }
     }
 
-    void pack(int64_t first, int64_t piece) const {
-        const int64_t kv = first + piece / pack_pieces();
+    void pack(int64_t kv, int64_t piece) {
+        if (kv >= section_) attended_[kv - section_].wait(attend_pieces_);
         const int64_t stride = p_.kv_heads * HEAD_DIMENSION;
         const int64_t start =
             (kv / p_.kv_heads * p_.seq * p_.kv_heads + kv % p_.kv_heads) * HEAD_DIMENSION;
-        const int64_t begin = piece % pack_pieces() * PACK_KEYS;
+        const int64_t begin = piece * PACK_KEYS;
         const int64_t end = std::min(begin + PACK_KEYS, p_.seq);
         const Keys keys = packed(kv);
         for (int64_t key = begin; key < end; key += Tile::NR) {
             keys.pack(p_.k + start, p_.v + start, stride, key);
         }
+        packed_[kv].one_more(pack_pieces());
     }
 
     // Row tiles begin .. end-1 of one head (heads counted over the batch).
@@ -258,11 +249,11 @@ class Attention {
     const int64_t kv_total_, group_, head_words_;
     const int64_t tiles_;  // row tiles of a head
     int64_t blocks_ = 1;   // query blocks of a head, at most QUERY_TILES row tiles each
-    int64_t section_ = 1;  // KV heads packed at a time
-    int64_t threads_ = 1;
-    Memory<float> packed_;
-    Memory<Scratch> scratch_;
-    std::vector<std::unique_ptr<Pieces>> packing_, computing_;
+    int64_t section_ = 1;  // KV heads that the packed memory holds
+    int64_t ahead_ = 1;    // heads packed before they are needed
+    int64_t threads_ = 1, attend_pieces_ = 1;
+    std::atomic<int64_t> next_{0};
+    std::vector<Finished> packed_, attended_;
 };
 
 // The sums of a tile and what they are made from fill the vector registers: 32 of them with AVX-512
@@ -278,11 +269,11 @@ using FloatTile = Tile<FloatDot, 6, 4, KEY_BLOCK>;
 }  // namespace
 
 extern "C" void attention_forward(const uint16_t* q, const uint16_t* k, const uint16_t* v,
-                                  uint16_t* o, int64_t batch, int64_t seq, int64_t heads,
-                                  int64_t kv_heads, int32_t causal, float scale_log2e,
-                                  int32_t threads) {
-    const Problem problem = {q,     k,        v,           o,           batch,  seq,
-                             heads, kv_heads, causal != 0, scale_log2e, threads};
+                                  uint16_t* o, void* packed, int64_t batch, int64_t seq,
+                                  int64_t heads, int64_t kv_heads, int32_t causal,
+                                  float scale_log2e, int32_t threads) {
+    const Problem problem = {q,   k,     v,        o,           static_cast<float*>(packed), batch,
+                             seq, heads, kv_heads, causal != 0, scale_log2e, threads};
 #if SIMD_AMX
     if (AMX && tiles_allowed()) {
         Attention<Tile<AmxDot, 32, 32 / LANES, KEY_BLOCK>>(problem).run();

@@ -18,7 +18,7 @@ from agent.clone import Clone
 from agent.config import ConfigurationError
 from agent.state import Plan
 from agent.step import Operator
-from avo_pytest import ledger, sample_size
+from avo_pytest import gates, ledger, sample_size
 from avo_pytest.branches import opened
 from avo_pytest.journal import write_atomically
 from avo_pytest.recording import SHORT
@@ -119,6 +119,9 @@ def _begin_ledger(clone: Clone) -> None:
 def _record_first(clone: Clone, record: Record, path: Path, say: Callable[[str], None]) -> None:
     """Version 0, the seed that main has, where the ledger knows none on this device."""
     device = str(record.environment.get("device", ""))[:SHORT]
+    table = gates.load(clone.root)
+    gate = gates.find(table, kernel=record.kernel, target=record.target, device=device)
+    device = gate.device if gate else device
     entries = ledger.load(clone.root, clone.remote)
     place = (record.kernel, record.target, device)
     if any((e.kernel, e.target, e.device) == place and e.version is not None for e in entries):

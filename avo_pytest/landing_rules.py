@@ -121,12 +121,17 @@ def _current(filing: Filing, proposal: Proposal) -> None:
 
 
 def _allowed(filing: Filing, standing: Standing) -> None:
-    """Nothing is frozen, and the series has been audited in this epoch."""
+    """Nothing is frozen, and by a judge the series has been audited in this epoch.
+
+    At the desk nobody waits for an audit: what lands there is on no badge, and the first audit of
+    an epoch stands for all before it, whoever came in between.
+    """
     if (audit := standing.refuted) is not None:
         text = f"audit {audit.id} refuted the claims of {standing.own.series}"
         raise Refused("frozen", text, "`avo revert`, or an audit that holds")
     epoch = epoch_of(filing.record.harness)
-    if standing.own.rungs and not standing.audited(epoch):
+    judged = filing.role == gates.JUDGE
+    if judged and standing.own.rungs and not standing.audited(epoch):
         before = standing.own.rungs[-1].entry.epoch
         text = f"judge or problem have changed since version {standing.own.rungs[-1].version} "
         text += f"(epoch {before or 'unknown'}, now {epoch})"

@@ -44,7 +44,7 @@ MET = {
          "lineage", "report.entry", "report.ladder"), "lineage",
     ),
     # whether this machine is calibrated for the policy of main, and what a confirm will take
-    **dict.fromkeys(("policy", "calibration", "calibrations", "sample_size"), "preflight"),
+    **dict.fromkeys(("policy", "calibration", "calibrations", "sample_size", "gates"), "preflight"),
     # the same walls around the agent's shell, and the compiler's tools, as around the judge's
     **dict.fromkeys(("sandbox", "confine", "toolchain"), "confinement"),
     # which kernels there are, as pytest chooses among them

@@ -385,12 +385,17 @@ def test_a_policy_or_a_judge_that_changed_makes_records_stale(team: Any) -> None
         "policy",
         "min_gain was 0.001 when it was measured and is 0.002 now",
     )
+    new_epoch(team)
+    assert team.promote(team.record(proposed, nonce="n2"), proposed, nonce="n2").kind == "promoted"
+    assert team.promote(record, proposed).rule == "harness"
+
+
+def new_epoch(team: Any) -> None:
+    git(team.desk, "checkout", "-q", "-f", "main")
     problem = team.desk / "bench" / "toy" / "problem.py"
     problem.write_text(problem.read_text() + "# another epoch\n")
     git(team.desk, "commit", "-qam", "another problem")
     git(team.desk, "push", "-q", "origin", "main")
-    assert team.promote(team.record(proposed, nonce="n2"), proposed, nonce="n2").kind == "promoted"
-    assert team.promote(record, proposed).rule == "harness"
 
 
 def audit(team: Any, verdict: str, epoch: str) -> None:
@@ -405,17 +410,22 @@ def audit(team: Any, verdict: str, epoch: str) -> None:
 def test_a_new_epoch_begins_with_an_audit(team: Any) -> None:
     seeded = team.promote(team.seed(), None)
     assert (seeded.kind, seeded.entry.version) == ("recorded", 0)
-    git(team.desk, "checkout", "-q", "-f", "main")
-    problem = team.desk / "bench" / "toy" / "problem.py"
-    problem.write_text(problem.read_text() + "# another epoch\n")
-    git(team.desk, "commit", "-qam", "another problem")
-    git(team.desk, "push", "-q", "origin", "main")
+    new_epoch(team)
     proposed = team.proposed()
     record = team.record(proposed, nonce="n2")
     refused = team.promote(record, proposed, nonce="n2")
     assert refused.rule == "epoch" and f"now {record.harness[:12]}" in refused.text
     audit(team, "HOLDS", record.harness[:12])
     assert team.promote(record, proposed, nonce="n2").kind == "promoted"
+
+
+def test_the_desk_does_not_wait_for_an_audit(team: Any) -> None:
+    team.promote(team.seed(), None)
+    new_epoch(team)
+    proposed = team.proposed()
+    record = team.record(proposed, nonce="n2")
+    done = team.promote(record, proposed, nonce="n2", role="local")
+    assert done.kind == "promoted" and done.entry.role == "local"
 
 
 def test_a_refuted_audit_freezes_until_it_is_mended(team: Any) -> None:

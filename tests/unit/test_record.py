@@ -88,6 +88,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_a_file_is_for_whom_other_new_files_are_for(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    write_atomically(tmp_path / "index.html", "page")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 def test_seed_and_key_replay_a_timed_launch() -> None:
     seed = bytes.fromhex(timed_inputs_seed(7))
     spec = TensorSpec("q", (4, 32), "bf16", "input")

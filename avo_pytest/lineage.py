@@ -139,6 +139,14 @@ def best_baseline(entry: Entry) -> tuple[str, float] | None:
     return min(ratios.items(), key=lambda item: item[1]) if ratios else None
 
 
+def over_incumbent(entry: Entry, found: Figures | None) -> float | None:
+    """Log ratio to who was the incumbent then, in an audit the seed, by these figures of an entry;
+    None: not measured."""
+    incumbent = next((arm for arm, role in entry.arms.items() if role == "incumbent"), "")
+    ratio = found.ratios.get(incumbent) if found else None
+    return math.log(ratio[0]) if ratio and ratio[0] > 0 else None
+
+
 def difference(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Keys that two mappings do not share with the same value."""
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
@@ -176,7 +184,8 @@ def _break(before: Entry, after: Entry) -> str:
 
 
 def _attempts(ordered: Sequence[Entry], rungs: Sequence[Rung]) -> tuple[Attempt, ...]:
-    """Each at its incumbent's level times its own gain; wrong ones have no level."""
+    """Each at its incumbent's level times its own gain, confirmed or only screened; what was not
+    timed has no level."""
     chains = {rung.entry.id: rung.chain for rung in rungs}
     undone = {rung.entry.id for rung in rungs if rung.reverted}
     found: list[Attempt] = []
@@ -185,7 +194,9 @@ def _attempts(ordered: Sequence[Entry], rungs: Sequence[Rung]) -> tuple[Attempt,
         if entry.id in chains:
             place: float | None = chains[entry.id]
         else:
-            place = None if entry.gain is None else level + entry.gain[0]
+            screened = over_incumbent(entry, figures(entry.overall))
+            own = entry.gain[0] if entry.gain else screened
+            place = None if own is None else level + own
         if place is not None and not math.isfinite(place):
             place = None
         found.append(Attempt(number=len(found) + 1, entry=entry, level=place))

@@ -19,6 +19,7 @@ MARKERS = {
     "NO-CHANGE": ("|", 5.0), "INVALID": ("s", 3.4), "INCORRECT": ("x", 4.4),
 }  # fmt: skip
 MANY = 100  # attempts; fewer have room for larger marks
+LINE = 0.045  # of the height, that a line of text takes
 LABELLED = 12  # versions that have room for their numbers
 
 
@@ -144,18 +145,23 @@ def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
 def _baselines(axes: Any, points: Sequence[Point], x: Axis, y: Axis, layout: Layout) -> None:
     """As levels measured in the same runs as the versions; the name at the end."""
     names = list(dict.fromkeys(n for p in points for n in p.baselines[y.key]))
+    last: dict[str, float] = {}
     for name in names:
         mine = [p for p in points if name in p.baselines[y.key] and not p.rung.reverted]
         for run in _runs(mine, x):
             levels = [p.baselines[y.key][name] for _, p in run]
             axes.step([place for place, _ in run], levels, where="post",
                       color=svg.COLORS["baseline"], linewidth=1.3)  # fmt: skip
-        level = mine[-1].baselines[y.key][name]
+        last[name] = mine[-1].baselines[y.key][name]
+    free = -1.0  # up to here other names stand
+    for name, level in sorted(last.items(), key=lambda item: item[1]):
+        share = max(y.share(level), free)
+        free = share + LINE
         if layout is WIDE:
-            place, at, go = (1.0, level), (6, 0), {"va": "center", "ha": "left"}
+            place, at, go = (1.0, share), (6, 0), {"va": "center", "ha": "left"}
         else:  # no room beside; at the left, since versions come to a baseline from below
-            place, at, go = (0.0, level), (2, 3), {"va": "bottom", "ha": "left"}
+            place, at, go = (0.0, share), (2, 3), {"va": "bottom", "ha": "left"}
         axes.annotate(
-            name, place, xycoords=("axes fraction", "data"), xytext=at, fontsize="small",
+            name, place, xycoords="axes fraction", xytext=at, fontsize="small",
             textcoords="offset points", color=svg.COLORS["baseline"], **go,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from avo_pytest.entries import Entry, Figures, figures
-from avo_pytest.lineage import Lineage, Rung
+from avo_pytest.lineage import Lineage, Rung, over_incumbent
 
 STEPS = 6  # of colour to each side
 MAX_CONFIGURATIONS, MAX_VERSIONS = 32, 60
@@ -58,10 +58,11 @@ def gains(lineage: Lineage) -> dict[int, Gains]:
 def _gain(name: str, rung: Rung, seed: Rung, before: Mapping[str, float]) -> float | None:
     if rung is seed:
         return 0.0 if _figures(name, rung.entry) else None
-    if rung.audit and (ratio := _over_incumbent(name, rung.audit)):
-        return math.log(ratio)
-    if name in before and (ratio := _over_incumbent(name, rung.entry)):
-        return before[name] + math.log(ratio)
+    if rung.audit and (own := over_incumbent(rung.audit, _figures(name, rung.audit))) is not None:
+        return own
+    own = over_incumbent(rung.entry, _figures(name, rung.entry))
+    if name in before and own is not None:
+        return before[name] + own
     mine, first = _figures(name, rung.audit or rung.entry), _figures(name, seed.entry)
     if mine is None or first is None:
         return None
@@ -71,14 +72,6 @@ def _gain(name: str, rung: Rung, seed: Rung, before: Mapping[str, float]) -> flo
 def _figures(name: str, entry: Entry) -> Figures | None:
     found = figures(entry.configurations.get(name))
     return found if found and found.tflops[0] > 0 else None
-
-
-def _over_incumbent(name: str, entry: Entry) -> float | None:
-    """The ratio to who was the incumbent then: in an audit the seed."""
-    found = _figures(name, entry)
-    incumbent = next((arm for arm, role in entry.arms.items() if role == "incumbent"), "")
-    ratio = found.ratios.get(incumbent) if found else None
-    return ratio[0] if ratio and ratio[0] > 0 else None
 
 
 def _row(name: str, versions: Sequence[int], found: Mapping[int, Gains], most: float) -> str:

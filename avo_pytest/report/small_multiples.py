@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from avo_pytest.entries import Entry, figures
 from avo_pytest.lineage import Lineage, Rung, baselines
 from avo_pytest.report import svg
 from avo_pytest.report.canvas import Layout, canvas
+from avo_pytest.report.heat_map import gains
 from avo_pytest.report.ladder import unit
 
 MAX_SMALL = 24
@@ -37,17 +39,34 @@ def _judged(rung: Rung) -> Entry:
     return rung.audit or rung.entry
 
 
-def _small(axes: Any, lineage: Lineage, name: str, layout: Layout) -> None:
-    xs, ys = [], []
-    compared = False
-    for rung in lineage.rungs:
-        found = figures(_judged(rung).configurations.get(name))
-        if found is None or rung.reverted:
+def levels(lineage: Lineage, name: str) -> tuple[list[int], list[float], bool]:
+    """Versions, their level in a configuration, and whether that is a ratio to a baseline.
+
+    A version promoted without baselines beside it stands where its gains over the seed put it,
+    counted from the latest version that was compared; where none was, levels are throughputs.
+    """
+    gain = {version: row.get(name) for version, row in gains(lineage).items()}
+    compared: dict[int, float] = {}
+    timed: dict[int, float] = {}
+    for rung in (r for r in lineage.rungs if not r.reverted):
+        if (found := figures(_judged(rung).configurations.get(name))) is None:
             continue
+        timed[rung.version] = found.tflops[0] * unit(lineage)[1]
         ratios = [found.ratios[b][0] for b in baselines(_judged(rung)) if b in found.ratios]
-        xs.append(rung.version)
-        ys.append(min(ratios) if ratios else found.tflops[0] * unit(lineage)[1])
-        compared = compared or bool(ratios)
+        if ratios:
+            compared[rung.version] = min(ratios)
+    anchors = [v for v in compared if gain.get(v) is not None]
+    if not anchors:
+        return list(timed), list(timed.values()), False
+    anchor = anchors[-1]
+    for version in timed.keys() - compared.keys():
+        if (own := gain.get(version)) is not None:
+            compared[version] = compared[anchor] * math.exp(own - (gain[anchor] or 0.0))
+    return sorted(compared), [compared[v] for v in sorted(compared)], True
+
+
+def _small(axes: Any, lineage: Lineage, name: str, layout: Layout) -> None:
+    xs, ys, compared = levels(lineage, name)
     if compared:
         axes.axhline(1.0, color=svg.COLORS["baseline"], linewidth=1)
     axes.grid(axis="y", color=svg.COLORS["grid"], linewidth=0.8)

@@ -13,16 +13,21 @@ from avo_pytest.entries import AUDIT, REVERT, SEED, VERDICT, Entry
 from avo_pytest.lineage import Lineage, lineages
 from avo_pytest.loading import _module
 from avo_pytest.report.heat_map import MAX_VERSIONS, gains, heat_map
+from avo_pytest.report.small_multiples import levels
 
 synthetic = _module(Path(__file__).parents[1] / "synthetic_ledger.py")
+NAMES = ("incumbent", "cudnn")
 ARMS = {"candidate": "candidate", "incumbent": "incumbent", "cudnn": "baseline"}
 
 
-def entry(number: int, kind: str, version: int, **measured: tuple[float, float | None]) -> Entry:
-    """`measured`: configuration → TFLOPS and ratio to the incumbent."""
+def entry(number: int, kind: str, version: int, **measured: tuple[float | None, ...]) -> Entry:
+    """`measured`: configuration → TFLOPS, ratio to the incumbent, ratio to the baseline if any."""
     rows = {
-        name: {"tflops": [t, t, t], "vs": {"incumbent": [r, r, r]} if r else {}}
-        for name, (t, r) in measured.items()
+        name: {
+            "tflops": [figures[0]] * 3,
+            "vs": {arm: [r] * 3 for arm, r in zip(NAMES, figures[1:], strict=False) if r},
+        }
+        for name, figures in measured.items()
     }
     return Entry(
         id=f"20260101-000000-{number:06d}", kind=kind, created="", kernel="k", target="sm90",
@@ -114,3 +119,17 @@ def test_a_long_lineage_is_cut_and_says_so() -> None:
 
 def test_a_seed_alone_has_none() -> None:
     assert heat_map(of(entry(0, SEED, 0, a=(1.0, None)))) == ""
+
+
+def test_a_small_chart_has_one_unit() -> None:
+    """A promotion has no baselines beside it: it stands by its gains from who was compared."""
+    made = of(
+        entry(0, SEED, 0, a=(1.0, None, 0.5), b=(1.0, None)),
+        entry(1, VERDICT, 1, a=(200.0, 2.0), b=(200.0, 2.0)),
+        entry(2, VERDICT, 2, a=(300.0, 1.5), b=(300.0, 1.5)),
+        entry(3, AUDIT, 2, a=(3.3, 3.2, 1.6), b=(3.3, 3.2)),
+    )
+    versions, ratios, compared = levels(made, "a")
+    assert (versions, compared) == ([0, 1, 2], True)
+    assert ratios == pytest.approx([0.5, 1.0, 1.6])
+    assert levels(made, "b") == ([0, 1, 2], pytest.approx([1.0, 200.0, 3.3]), False)

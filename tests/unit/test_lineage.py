@@ -62,6 +62,13 @@ def test_the_story_is_told() -> None:
     assert levels == [0.0, pytest.approx(-0.1), 0.1, None, pytest.approx(0.3), pytest.approx(0.15)]
 
 
+def test_what_was_only_screened_stands_where_the_screen_saw_it() -> None:
+    seen = {"overall": {"tflops": [1, 1, 1], "vs": {"main": [0.5, 0.4, 0.6]}}}
+    screened = entry(3, verdict="REJECT", arms={"main": "incumbent"}, **seen)
+    (told,) = lineages([*STORY[:3], screened])
+    assert told.attempts[-1].level == pytest.approx(0.1 + math.log(0.5))
+
+
 def test_a_failed_attempt_counts_towards_the_next_version() -> None:
     (told,) = lineages(STORY)
     spent = [told.spent()[r.entry.id] for r in told.rungs]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An evolution of the real CPU kernel: a scripted model edits it, this machine measures it.
 
-pytest -m soak -s tests/soak/test_real_evolution.py   (a quiet machine; a quarter of an hour)
+pytest -m soak -s tests/soak/test_real_evolution.py   (a quiet machine; four minutes)
 
 `main` begins with rung 3 of docs/lineage/attention-cpu.notes.md. Two steps climb a rung, by factors
 that no noise hides; between them come a rung below, a wrong kernel, one that remembers results, and
@@ -50,7 +50,9 @@ max_disturbed = 0.5
 SHAPES = "_CPU_SHAPES = ((2, 8, 8, 512), (1, 4, 4, 1024), (1, 8, 2, 1024), (1, 4, 4, 2048))"
 FEWER = "_CPU_SHAPES = ((1, 4, 4, 512), (1, 4, 2, 768))"
 WORK = "    auto rows = [=](int32_t thread) {"
+SHARED = "                     threads);\n        return;"  # the loader's threads have done it
 JOINED = "    for (std::thread& other : others) other.join();"
+KEEP = "kept.assign(o, o + words); known = q;"
 REMEMBER = """\
     static std::vector<uint16_t> kept;
     static const uint16_t* known;
@@ -82,7 +84,8 @@ STEPS = {  # what the model does, and what must come of it
     4: (
         edited(
             (WORK, REMEMBER + WORK),
-            (JOINED, f"{JOINED}\n    kept.assign(o, o + words);\n    known = q;"),
+            (SHARED, SHARED.replace("return;", f"{KEEP} return;")),
+            (JOINED, f"{JOINED} {KEEP}"),
         ),
         "INCORRECT",
     ),

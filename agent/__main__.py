@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         where = error.filename or "where it writes"
         print(f"agent: {error.strerror}: {where}; --resume goes on once there is", file=sys.stderr)
+        # what is left of the output has no room either, and would be the exit status at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 

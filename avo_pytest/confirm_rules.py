@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from avo_pytest import power, quietness
-from avo_pytest.intervals import Estimate, standing
+from avo_pytest.intervals import Band, Estimate, standing
 from avo_pytest.score import Stage
 from avo_pytest.verdict import Reason, limit, percent
 
@@ -66,7 +66,7 @@ def _usual(name: str) -> Callable[[Case], Reason | None]:
     def rule(case: Case) -> Reason | None:
         found, band = case.effects[name]
         where = standing(found, band, case.policy.alpha_guard)
-        if where == "inside" or _too_small_to_matter(case, found):
+        if where == "inside" or _too_small_to_matter(case, found, band):
             return None
         words = {"outside": "is outside of", "unresolved": "is not shown to be inside of"}
         text = (
@@ -78,11 +78,13 @@ def _usual(name: str) -> Callable[[Case], Reason | None]:
     return rule
 
 
-def _too_small_to_matter(case: Case, effect: Estimate) -> bool:
-    """A gain is biased by such an effect by no more than the effect itself: a candidate that looks
-    fast because it burdens whoever runs next is not ten times faster than the burden."""
-    alpha = case.policy.alpha_guard
-    most = max(abs(effect.lower(alpha)), abs(effect.upper(alpha)))
+def _too_small_to_matter(case: Case, effect: Estimate, band: Band) -> bool:
+    """A gain is biased by such an effect by no more than the effect itself, or than it differs from
+    the usual one: who looks fast because it burdens whoever runs next is not ten times faster than
+    the burden."""
+    alpha, usual = case.policy.alpha_guard, (band.low + band.high) / 2
+    bounds = effect.lower(alpha), effect.upper(alpha)
+    most = max(abs(bound - from_) for bound in bounds for from_ in (0.0, usual))
     return case.confirmation.lower - case.min_gain >= FAR * most
 
 

@@ -7,13 +7,13 @@ be vendored; `page.js` switches units, looks up attempts and answers pointer and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 
-from avo_pytest.entries import figures
-from avo_pytest.lineage import Lineage, best_baseline
+from avo_pytest.lineage import Lineage, best_baseline, over_incumbent
 from avo_pytest.report import charts, page_data, page_tables, small_multiples
 from avo_pytest.report.badge import of
 from avo_pytest.report.canvas import NARROW, WIDE, Layout
@@ -112,9 +112,10 @@ def _tiles(lineage: Lineage) -> str:
         best = best_baseline(rung.audit or rung.entry)
         if best:
             tiles.append((f"{best[1]:.2f}x", f"of {best[0]}, the best baseline"))
-        seed = figures(lineage.rungs[0].entry.overall)
-        if seed is not None and rung.version:
-            tiles.append((_times(measured.tflops[0] / seed.tflops[0]), "since the seed"))
+        gain = over_incumbent(rung.audit, measured) if rung.audit else rung.chain
+        if gain is not None and rung.version:  # side by side: throughputs are of different days
+            said = "since the seed" if rung.audit else "since the seed, as claimed"
+            tiles.append((_times(math.exp(gain)), said))
     else:
         tiles.append(("none", "version so far"))
     count = len(lineage.attempts)

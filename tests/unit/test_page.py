@@ -187,6 +187,17 @@ def test_a_large_gain_is_a_factor_and_every_step_has_its_number() -> None:
     assert ">v9<" not in page(many, Surroundings(title="t"))
 
 
+def test_what_was_won_since_the_seed_was_measured_beside_it() -> None:
+    """On a day on which everything takes twice as long the throughput says half of it."""
+    seed, *others = synthetic.ledger(12, promotions=2)
+    better = next(e for e in others if e.version == 1)
+    slow = {**seed.overall, "vs": {**better.overall["vs"], "incumbent": [7.0, 6.9, 7.1]},
+            "tflops": [t * 3.5 for t in seed.overall["tflops"]]}  # fmt: skip
+    audit = replace(better, id=better.id[:-1] + "z", kind=AUDIT, overall=slow)
+    shown = page(lineages([seed, better, audit]), Surroundings(title="t"))
+    assert "<dd>7.0x</dd><dt>since the seed</dt>" in shown
+
+
 def test_one_version_alone_is_drawn_on_whole_numbers() -> None:
     """Neither attempt 0.98 nor version -0.02, and no legend of what is not there."""
     seed = replace(synthetic.ledger(3)[0], arms={})

@@ -143,23 +143,24 @@ def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
 
 
 def _baselines(axes: Any, points: Sequence[Point], x: Axis, y: Axis, layout: Layout) -> None:
-    """As levels measured in the same runs as the versions; the name at the end."""
+    """As levels measured in the same runs as the versions; the name at the end, or, where there is
+    no room beside, at the beginning."""
     names = list(dict.fromkeys(n for p in points for n in p.baselines[y.key]))
-    last: dict[str, float] = {}
+    named: dict[str, float] = {}
     for name in names:
         mine = [p for p in points if name in p.baselines[y.key] and not p.rung.reverted]
         for run in _runs(mine, x):
             levels = [p.baselines[y.key][name] for _, p in run]
             axes.step([place for place, _ in run], levels, where="post",
                       color=svg.COLORS["baseline"], linewidth=1.3)  # fmt: skip
-        last[name] = mine[-1].baselines[y.key][name]
+        named[name] = mine[-1 if layout is WIDE else 0].baselines[y.key][name]
     free = -1.0  # up to here other names stand
-    for name, level in sorted(last.items(), key=lambda item: item[1]):
+    for name, level in sorted(named.items(), key=lambda item: item[1]):
         share = max(y.share(level), free)
         free = share + LINE
         if layout is WIDE:
             place, at, go = (1.0, share), (6, 0), {"va": "center", "ha": "left"}
-        else:  # no room beside; at the left, since versions come to a baseline from below
+        else:  # at the left, since versions come to a baseline from below
             place, at, go = (0.0, share), (2, 3), {"va": "bottom", "ha": "left"}
         axes.annotate(
             name, place, xycoords="axes fraction", xytext=at, fontsize="small",

@@ -119,12 +119,11 @@ def _begin_ledger(clone: Clone) -> None:
 def _record_first(clone: Clone, record: Record, path: Path, say: Callable[[str], None]) -> None:
     """Version 0, the seed that main has, where the ledger knows none on this device."""
     device = str(record.environment.get("device", ""))[:SHORT]
-    table = gates.load(clone.root)
-    gate = gates.find(table, kernel=record.kernel, target=record.target, device=device)
-    device = gate.device if gate else device
+    place = {"kernel": record.kernel, "target": record.target}
+    device = gates.called(gates.load(clone.root), **place, device=device)
     entries = ledger.load(clone.root, clone.remote)
-    place = (record.kernel, record.target, device)
-    if any((e.kernel, e.target, e.device) == place and e.version is not None for e in entries):
+    known = (*place.values(), device)
+    if any((e.kernel, e.target, e.device) == known and e.version is not None for e in entries):
         return
     line = [sys.executable, "-m", "avo_pytest", "promote", str(path), "--remote", clone.remote]
     done = subprocess.run(line, cwd=clone.root, capture_output=True, text=True, check=False)

@@ -82,6 +82,12 @@ def role_of(gates: Sequence[Gate], *, kernel: str, target: str, device: str) -> 
     return LOCAL if found is None else found.role
 
 
+def called(gates: Sequence[Gate], *, kernel: str, target: str, device: str) -> str:
+    """A device's name in the ledger: its row's, else its own."""
+    found = find(gates, kernel=kernel, target=target, device=device)
+    return device if found is None else found.device
+
+
 def witnesses(gates: Sequence[Gate], *, kernel: str, target: str) -> tuple[Gate, ...]:
     """The rows whose devices must not have seen a loss."""
     return tuple(g for g in gates if (g.kernel, g.target, g.role) == (kernel, target, WITNESS))

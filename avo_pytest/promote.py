@@ -189,8 +189,7 @@ def _circumstances(
 def _series(filing: Filing, found: Tip) -> str:
     """The device's name in the ledger."""
     place = {"kernel": filing.record.kernel, "target": filing.record.target}
-    gate = gates.find(found.gates, **place, device=filing.device)
-    return filing.device if gate is None else gate.device
+    return gates.called(found.gates, **place, device=filing.device)
 
 
 def _of(filing: Filing, found: Tip) -> Proposal | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from avo_pytest.claims import HOLDS, REFUTED
-from avo_pytest.entries import AUDIT, REVERT, SEED, VERDICT, Entry
+from avo_pytest.entries import AUDIT, JUDGE, REVERT, SEED, VERDICT, Entry
 from avo_pytest.lineage import Lineage, Rung, Series, lineage
 
 
@@ -52,10 +52,14 @@ class Standing:
         return frozen
 
     def audited(self, epoch: str) -> bool:
-        """Whether an audit that held, or a version, is of this epoch."""
+        """Whether an audit that held, a seed, or a version that a judge promoted, is of this epoch.
+        What the desk promoted waited for no audit and stands for none."""
         return any(
             e.epoch == epoch
-            and ((e.kind == AUDIT and e.verdict == HOLDS) or e.version is not None)
-            and e.kind in (AUDIT, SEED, VERDICT)
+            and (
+                (e.kind == AUDIT and e.verdict == HOLDS)
+                or (e.kind == SEED and e.version is not None)
+                or (e.kind == VERDICT and e.version is not None and e.role == JUDGE)
+            )
             for e in self.entries
         )

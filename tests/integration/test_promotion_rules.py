@@ -426,6 +426,11 @@ def test_the_desk_does_not_wait_for_an_audit(team: Any) -> None:
     record = team.record(proposed, nonce="n2")
     done = team.promote(record, proposed, nonce="n2", role="local")
     assert done.kind == "promoted" and done.entry.role == "local"
+    proposed = team.proposed()
+    record = team.record(proposed, nonce="n3")  # the judge still does
+    assert team.promote(record, proposed, nonce="n3").rule == "epoch"
+    audit(team, "HOLDS", record.harness[:12])
+    assert team.promote(record, proposed, nonce="n3").kind == "promoted"
 
 
 def test_a_refuted_audit_freezes_until_it_is_mended(team: Any) -> None:

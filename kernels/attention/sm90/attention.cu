@@ -548,16 +548,18 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       pin(s);
       float sum[2];
       exponentials(s, sum, rows.offset, scale);
-      // The next V is awaited here, at an address that depends on sums (which are never negative),
+      convert(to, s);
+      // The next V is awaited here, at an address that depends on sums and weights (which are never negative),
       // because ptxas would move the wait for this V's product up to before the exponentials.
-      const u32 signs = __float_as_uint(sum[0] + sum[1]);
+      u32 signs = __float_as_uint(sum[0] + sum[1]);
+#pragma unroll
+      for (int i = 0; i < 32; i += 2) signs |= to[i] | to[i + 1];
       const u32 used = at.v_empty + 8 * v.stage;
       v.advance();
       barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
       wgmma_wait<0>();
       pin(o);
       release(used);
-      convert(to, s);
       if (__any_sync(~0u, !(fmaxf(sum[0], sum[1]) <= rise_limit))) {
         recompute(buffer);
         raise(rows, o, s, scale);

@@ -17,6 +17,7 @@ from avo_pytest.entries import NOTE, Damaged, Entry, from_line, new_id, to_line
 
 FOLDER = Path("docs") / "lineage"
 SUFFIX = ".jsonl.gz"
+HEADING = ["idea", "outcome"]
 
 
 def pack(entries: Iterable[Entry]) -> bytes:
@@ -41,16 +42,24 @@ def shipped(root: Path) -> list[Entry]:
 
 
 def notes_in(path: Path) -> list[Entry]:
-    """Rows `| idea | outcome |` of a `<kernel>-<target>.notes.md`. Raises ValueError, OSError."""
+    """Rows of the tables headed `| idea | outcome |` of a `<kernel>-<target>.notes.md`.
+
+    Raises ValueError, OSError.
+    """
     found = re.fullmatch(r"(?P<kernel>[a-z0-9_]+)-(?P<target>[a-z0-9_]+)\.notes\.md", path.name)
     if found is None:
         raise ValueError(f"{path.name}: notes are called <kernel>-<target>.notes.md")
-    rows = [_cells(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    written = [row for row in rows if len(row) == 2 and not set(row[1]) <= set("-: ")]
+    written: list[list[str]] = []
+    inside = False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = _cells(line)
+        inside = bool(row) and (inside or row == HEADING)
+        if inside and len(row) == 2 and row != HEADING and not set(row[1]) <= set("-: "):
+            written.append(row)
     now = datetime.now(UTC)
     return [
         note(found["kernel"], found["target"], idea, outcome, now=now, number=number)
-        for number, (idea, outcome) in enumerate(written[1:])  # the first is the heading
+        for number, (idea, outcome) in enumerate(written)
     ]
 
 

@@ -207,7 +207,9 @@ def test_what_ships_is_the_same_bytes_every_time() -> None:
 
 def test_notes_are_read_from_the_hand_written_table(tmp_path: Path) -> None:
     path = tmp_path / "attention-sm80.notes.md"
-    path.write_text("# x\n\n| idea | outcome |\n|---|:--|\n| a `b` | 1 % |\n| c | d |\n\nend\n")
+    other = "| step | ratio |\n|---|---|\n| x | 1.01 |\n"
+    ideas = "| idea | outcome |\n|---|:--|\n| a `b` | 1 % |\n"
+    path.write_text(f"# x\n\n{other}\n{ideas}| c | d |\n\n{other}\nend\n")
     found = notes_in(path)
     assert [(e.kernel, e.target, e.idea, e.reasons[0]["text"]) for e in found] == [
         ("attention", "sm80", "a `b`", "1 %"),

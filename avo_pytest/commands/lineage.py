@@ -55,7 +55,9 @@ def add_parser(subparsers: Any) -> None:
     diff.add_argument("what", metavar="VERSION", type=int, nargs=2)
     note = actions.add_parser("note", help="keep a failed idea with its numbers")
     note.add_argument("what", metavar="IDEA OUTCOME", nargs="*")
-    note.add_argument("--file", type=Path, metavar="NOTES.md", help="all rows of its tables `| idea | outcome |`")
+    note.add_argument(
+        "--file", type=Path, metavar="NOTES.md", help="all rows of its tables `| idea | outcome |`"
+    )
     export = actions.add_parser("export", help="write docs/lineage")
     export.add_argument("--out", type=Path, metavar="DIR", help="default: docs/lineage")
     into = actions.add_parser("import", help="append what an export holds")

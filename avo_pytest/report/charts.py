@@ -20,6 +20,8 @@ MARKERS = {
 }  # fmt: skip
 MANY = 100  # attempts; fewer have room for larger marks
 LINE = 0.045  # of the height, that a line of text takes
+CLOSE = 0.4  # of the width: labels of breaks may touch
+BREAK_LINES = 4
 LABELLED = 12  # versions that have room for their numbers
 
 
@@ -130,13 +132,17 @@ def _runs(points: Sequence[Point], x: Axis) -> list[list[tuple[float, Point]]]:
 
 
 def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
+    """What began anew at a version; where several follow closely, one above the other."""
+    before, line = -1.0, 0
     for point in points:
         if point.rung.breaks:
             place = point.at[x.key]
             axes.axvline(place, color=svg.COLORS["faint"], linewidth=1, linestyle=(0, (1, 2)))
             late = x.share(place) > 0.75
+            line = (line + 1) % BREAK_LINES if x.share(place) - before < CLOSE else 0
+            before = x.share(place)
             axes.annotate(
-                point.rung.breaks, (place, 0.012), xycoords=("data", "axes fraction"),
+                point.rung.breaks, (place, 0.012 + line * LINE), xycoords=("data", "axes fraction"),
                 xytext=(-4 if late else 4, 0), textcoords="offset points", fontsize="small",
                 ha="right" if late else "left",
             )  # fmt: skip
@@ -162,7 +168,8 @@ def _baselines(axes: Any, points: Sequence[Point], x: Axis, y: Axis, layout: Lay
             place, at, go = (1.0, share), (6, 0), {"va": "center", "ha": "left"}
         else:  # at the left, since versions come to a baseline from below
             place, at, go = (0.0, share), (2, 3), {"va": "bottom", "ha": "left"}
+        said = name if level >= y.low else f"{name} {level:.3g} \N{DOWNWARDS ARROW}"
         axes.annotate(
-            name, place, xycoords="axes fraction", xytext=at, fontsize="small",
+            said, place, xycoords="axes fraction", xytext=at, fontsize="small",
             textcoords="offset points", color=svg.COLORS["baseline"], **go,
         )  # fmt: skip

@@ -76,13 +76,18 @@ def calibration(lineage: Lineage) -> str:
         facts.append(("Noise floor (A/A, between processes)", floor))
         facts.append(("Calibrated", str(noise.get("created", ""))[:10]))
         facts.append(("Processes of the calibration", str(noise.get("processes", ""))))
-    facts += [(f"Plan: {key.replace('_', ' ')}", str(value)) for key, value in (plan or {}).items()]
+    facts += [(f"Plan: {key.replace('_', ' ')}", _figure(v)) for key, v in (plan or {}).items()]
     counts = _counts(judged)
     facts.append(("Verdicts", ", ".join(f"{n:,} {kind}" for kind, n in counts.items())))
     body = "".join(
         f"<tr><th scope='row'>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in facts if b
     )
     return f"<h3>Calibration and power</h3><table class='facts'><tbody>{body}</tbody></table>"
+
+
+def _figure(value: object) -> str:
+    """Shares and spreads are fractions in a plan."""
+    return f"{100 * value:.3g} %" if isinstance(value, float) else str(value)
 
 
 def _outcome(entry: Entry) -> str:

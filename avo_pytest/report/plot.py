@@ -19,6 +19,7 @@ from avo_pytest.report.ladder import unit
 LANES = ("NO-CHANGE", "INVALID", "INCORRECT")  # without a score, from below
 VERDICTS = ("REJECT", "INCONCLUSIVE", "PROMOTE", *LANES)
 MARGIN = 0.06
+NEAR = 0.8  # a baseline below this share of the slowest version is named at the edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +198,10 @@ def _y_axes(
 
 
 def _range(key: str, points: Sequence[Point], dots: Sequence[Dot]) -> tuple[float, float]:
-    """Of versions and baselines; attempts stretch it by their middle 98 %, not by outliers."""
-    values = [v for p in points for v in (*p.value[key], p.chain[key], *p.baselines[key].values())]
+    """Of versions and of baselines not beaten by far; attempts stretch it by their middle 98 %."""
+    values = [v for p in points for v in (*p.value[key], p.chain[key])]
+    reach = NEAR * min(values, default=0.0)
+    values += [v for p in points for v in p.baselines[key].values() if v >= reach]
     levels = sorted(d.value[key] for d in dots if d.value)
     if levels:
         cut = len(levels) // 100

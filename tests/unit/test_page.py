@@ -165,6 +165,25 @@ def test_a_version_stands_where_its_audit_measured_it(lineage: Lineage) -> None:
         )
 
 
+def test_a_baseline_beaten_by_far_does_not_flatten_the_steps() -> None:
+    seed, *others = synthetic.ledger(12, promotions=2)
+    slow = {**seed.overall, "vs": {**seed.overall["vs"], "slow": [2.3, 2.2, 2.4]}}
+    arms = {**seed.arms, "slow": "baseline"}
+    (found,) = lineages([replace(seed, overall=slow, arms=arms), *others])
+    made = plot.plot(found)
+    level = made.points[0].baselines["tflops"]["slow"]
+    assert level < made.ys[0].low <= made.points[0].value["tflops"][0]
+    shown = page([found], Surroundings(title="t"))
+    assert f"slow {level:.3g} \N{DOWNWARDS ARROW}" in shown
+
+
+def test_the_plan_of_a_confirm_is_told_in_percents() -> None:
+    plan = {"block_sd": 0.0006172111, "replicates": 8}
+    planned = [replace(e, plan=plan) for e in synthetic.ledger(12, promotions=2)]
+    shown = page(lineages(planned), Surroundings(title="t"))
+    assert "0.0617 %" in shown and "0.00061" not in shown
+
+
 def test_without_money_there_is_no_axis_of_money() -> None:
     free = [replace(e, cost={}) for e in LEDGER]
     (found,) = lineages(free)

@@ -3,9 +3,10 @@
 
     AVO_RECORDS='.avo/runs/*/record.json' pytest -m soak -s tests/soak/test_resampled_confirms.py
 
-takes records of `avo calibrate` (together 64 processes or more), draws the processes of each
-confirm with replacement, and lets the real `decide` speak. Prints the share that it promotes with
-its upper confidence limit, and how far the p-values are from uniform.
+takes records of `avo calibrate`, and of confirms without a screen whose candidate is the incumbent
+but for its name (together 64 processes or more), draws the processes of each confirm with
+replacement, and lets the real `decide` speak. Prints the share that it promotes with its upper
+confidence limit, and how far the p-values are from uniform.
 """
 
 from __future__ import annotations
@@ -91,11 +92,12 @@ def confirmed(template: Record, chosen: Sequence[Process]) -> Record:
 def test_confirms_of_no_change_are_not_promoted() -> None:
     paths = sorted(glob.glob(os.environ["AVO_RECORDS"]))  # noqa: PTH207 - an absolute pattern
     records = [Record.from_json(Path(path).read_text()) for path in paths]
-    records = [r for r in records if r.mode == "calibrate"]
+    records = [r for r in records if r.mode == "calibrate" or not r.policy["screen_blocks"]]
+    records.sort(key=lambda r: r.mode != "calibrate")
     pool = [p for record in records for p in processes(record)]
     assert len(pool) >= 64
     rules = replace(policy_of(records[0].policy), screen_blocks=0, replicates=REPLICATES)
-    found = calibrate(records[0])
+    found = calibrate(replace(records[0], mode="calibrate"))
     base = replace(template(records[0], rules), calibration=to_dict(found), plan=plan(rules, found))
     generator = random.Random(0)
     kinds: Counter[str] = Counter()
@@ -109,7 +111,7 @@ def test_confirms_of_no_change_are_not_promoted() -> None:
             p_values.append(verdict.p_value)
     promoted = kinds["PROMOTE"]
     upper = float(beta.ppf(0.95, promoted + 1, CONFIRMS - promoted))
-    print(f"{len(pool)} processes of {len(records)} calibrations; {CONFIRMS} confirms: {kinds}")
+    print(f"{len(pool)} processes of {len(records)} records; {CONFIRMS} confirms: {kinds}")
     print(f"promoted {promoted / CONFIRMS:.3%}, upper 95 % limit {upper:.3%}; {reasons}")
     print(f"p-values at min_gain: quartiles {np.quantile(p_values, [0, 0.25, 0.5, 0.75])}")
     assert upper <= rules.alpha_confirm
@@ -123,7 +125,8 @@ def _p_values_of_nothing(records: Sequence[Record], generator: random.Random) ->
     """The confirm's own test at its border: values without their common bias, no gain asked for."""
     from avo_pytest.confirm import confirm
 
-    values = [v for record in records for v in calibrate(record).values]
+    as_calibrations = (replace(record, mode="calibrate") for record in records)
+    values = [v for record in as_calibrations for v in calibrate(record).values]
     centred = [v - sum(values) / len(values) for v in values]
     draws = (generator.choices(centred, k=REPLICATES) for _ in range(CONFIRMS))
     return [confirm(draw, min_gain=0.0).p_value for draw in draws]

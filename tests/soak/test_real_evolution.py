@@ -47,7 +47,7 @@ screen_blocks = 16
 confirm_blocks = 2
 max_disturbed = 0.5
 """
-SHAPES = "_CPU_SHAPES = ((2, 8, 8, 512), (1, 4, 4, 1024), (1, 8, 2, 1024), (1, 4, 4, 2048))"
+SHAPES = "_CPU_SHAPES = ((8, 8, 8, 512), (4, 4, 4, 1024), (2, 8, 2, 1024), (1, 4, 4, 2048))"
 FEWER = "_CPU_SHAPES = ((1, 4, 4, 512), (1, 4, 2, 768))"
 WORK = "    auto rows = [=](int32_t thread) {"
 SHARED = "                     threads);\n        return;"  # the loader's threads have done it

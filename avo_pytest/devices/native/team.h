@@ -2,8 +2,11 @@
 // Threads for a candidate that asks for them, so that it starts none of its own.
 //
 // A thread started inside a launch shares its creator's core until the scheduler moves it, for milliseconds
-// where a launch may last no longer. These exist before the launch, each on a core of its own, and sleep
-// between calls. They belong to the candidate's process: confined, frozen and counted as it is.
+// where a launch may last no longer. These exist before the launch, each on a core of its own. They belong to the
+// candidate's process: confined, frozen and counted as it is.
+//
+// After a call they look out for the next one before they sleep. The process is frozen by then, so that this costs
+// nothing, and when it is thawed they are awake; waking them took 0.1 ms, up to 2 % of a launch's span.
 #pragma once
 
 #include <stdint.h>
@@ -24,6 +27,7 @@ class Team {
     // it returns: afterwards no thread may move.
     void start(int threads) {
         Cores cores(threads);
+        spins_ = cores.fixed() ? kSpins : 0;
         try {
             for (; size_ < threads; ++size_) {
                 busy_.fetch_add(1);
@@ -64,6 +68,7 @@ class Team {
             if (sched_getaffinity(0, sizeof all_, &all_) == 0) fixed_ = CPU_COUNT(&all_) == threads;
 #endif
         }
+        bool fixed() const { return fixed_; }
         void keep_to(int index) const {
 #ifdef __linux__
             for (int cpu = 0; fixed_ && cpu < CPU_SETSIZE; ++cpu) {
@@ -90,9 +95,21 @@ class Team {
 
     void serve(int32_t index) noexcept {
         for (uint32_t round = 0;; ++round) {
+            look_out([&] { return round_.load(std::memory_order_acquire) != round; });
             round_.wait(round, std::memory_order_acquire);  // until run() counts on
             share(index, size_);
             done();
+        }
+    }
+
+    // Until it holds, or for a part of a millisecond; only where each thread has a core of its own.
+    template <class Condition> void look_out(const Condition& holds) const noexcept {
+        for (int i = 0; i < spins_ && !holds(); ++i) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#elif defined(__aarch64__)
+            asm volatile("isb");
+#endif
         }
     }
 
@@ -101,13 +118,16 @@ class Team {
     }
 
     void wait() const noexcept {
+        look_out([&] { return busy_.load(std::memory_order_acquire) == 0; });
         for (int32_t left; (left = busy_.load(std::memory_order_acquire)) != 0;) busy_.wait(left);
     }
 
+    static constexpr int kSpins = 20000;
     Work work_ = nullptr;
     void* context_ = nullptr;
     int32_t count_ = 0;
     int32_t size_ = 1;
+    int spins_ = 0;
     std::atomic<uint32_t> round_{0};
     std::atomic<int32_t> busy_{0};
 };

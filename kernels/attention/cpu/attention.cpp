@@ -7,8 +7,9 @@
 // Method: online softmax over key blocks [1, 2], base-2 exponentials with a polynomial [3], K and V
 // packed once per KV head into panels for register-blocked products [4]. Products are FP32, or
 // BF16 pairs where a unit for them is faster (vdpbf16ps, AMX tiles); all sums are FP32. scale must be positive.
-// Work: pieces handed out by one counter: keys to pack some heads ahead, and (query head, query block)
-// units, longest first under the mask.
+// Work: each thread packs a KV head into its own cache and attends to it, as long as there is one for
+// every thread; then they help each other. The last heads, fewer than threads, are packed by all.
+// Attention is handed out in query blocks, longest first under the mask.
 //
 // [1] Milakov, Gimelshein, Online normalizer calculation for softmax, arXiv 1805.02867
 // [2] Dao, FlashAttention-2, arXiv 2307.08691
@@ -100,22 +101,25 @@ class Attention {
           group_(p_.heads / p_.kv_heads),
           head_words_(Keys::words(p_.seq)),
           tiles_(ceil_div(p_.seq, Tile::MR)),
-          packed_(kv_total_),
-          attended_(kv_total_) {
+          heads_(kv_total_) {
         const int64_t fit = PACKED_MIB * (int64_t{1} << 20) / (4 * head_words_);
-        section_ = std::max<int64_t>(1, std::min(fit, kv_total_));
-        const int64_t wanted = ceil_div(int64_t{PIECES_PER_THREAD} * p_.threads, section_ * group_);
+        const int64_t slots = std::max<int64_t>(1, std::min(fit, kv_total_));
+        const int64_t wanted = ceil_div(int64_t{PIECES_PER_THREAD} * p_.threads, slots * group_);
         blocks_ = std::max(ceil_div(tiles_, QUERY_TILES), std::min(wanted, tiles_));
-        threads_ = std::max<int64_t>(1, std::min<int64_t>(p_.threads, section_ * group_ * blocks_));
-        ahead_ = std::min(section_, std::max<int64_t>(2, ceil_div(2 * threads_, pack_pieces())));
+        threads_ = std::max<int64_t>(1, std::min<int64_t>(p_.threads, slots * group_ * blocks_));
         attend_pieces_ = group_ * blocks_;
+        own_ = kv_total_ / threads_ * threads_;
+        if (slots < threads_ + std::min<int64_t>(kv_total_ - own_, 2)) own_ = 0;  // no room
+        ring_begin_ = own_ > 0 ? threads_ : 0;
+        ring_ = std::max<int64_t>(1, std::min(slots - ring_begin_, kv_total_ - own_));
+        ahead_ = std::min(ring_, std::max<int64_t>(2, ceil_div(2 * threads_, pack_pieces())));
     }
 
     void run() {
         in_parallel(
-            [](void* self, int32_t) {
+            [](void* self, int32_t index) {
                 Scratch scratch;  // on the stack, whose pages are there since the first launch
-                static_cast<Attention*>(self)->work(scratch);
+                static_cast<Attention*>(self)->work(index, scratch);
             },
             this, static_cast<int32_t>(threads_));
     }
@@ -131,54 +135,89 @@ class Attention {
         alignas(64) float scores[Tile::MR * Tile::S_WORDS];
     };
 
+    // A KV head: where it is packed, and how far that and the attention to it have come.
+    struct Head {
+        int64_t slot = 0;
+        std::atomic<int64_t> taken{0};
+        Finished packed, attended;
+    };
+
     int64_t pack_pieces() const { return ceil_div(p_.seq, PACK_KEYS); }
-    Keys packed(int64_t kv) const {
-        return Keys(p_.seq, p_.packed + kv % section_ * head_words_);
+    Keys shared_slot(int64_t kv) const { return slot(ring_begin_ + (kv - own_) % ring_); }
+    Keys slot(int64_t number) const { return Keys(p_.seq, p_.packed + number * head_words_); }
+
+    void work(int64_t index, Scratch& scratch) {
+        const typename Tile::Session session;
+        for (int64_t kv; (kv = next_own_.fetch_add(1, std::memory_order_relaxed)) < own_;) {
+            heads_[kv].slot = index;  // free again: nobody helps while there are heads to begin
+            for (int64_t piece = 0; piece < pack_pieces(); ++piece) pack(kv, piece, slot(index));
+            attend_to(kv, scratch);
+        }
+        share(scratch);
+        for (int64_t kv = own_ - 1; kv >= std::max<int64_t>(0, own_ - threads_); --kv) {
+            heads_[kv].packed.wait(pack_pieces());
+            attend_to(kv, scratch);
+        }
     }
 
-    // Heads are packed some way ahead of where they are attended to, so that nobody waits for long,
-    // and that what is packed is still in cache. The memory is a ring of heads.
-    void work(Scratch& scratch) {
-        const typename Tile::Session session;
+    // The last heads, fewer than threads. They are packed some way ahead of where they are attended
+    // to, so that nobody waits for long, into a ring of slots.
+    void share(Scratch& scratch) {
         const int64_t begin = ahead_ * pack_pieces(), period = attend_pieces_ + pack_pieces();
         for (;;) {
             const int64_t piece = next_.fetch_add(1, std::memory_order_relaxed);
-            if (piece < begin) {
-                pack(piece / pack_pieces(), piece % pack_pieces());
-                continue;
-            }
-            const int64_t kv = (piece - begin) / period, rest = (piece - begin) % period;
+            const int64_t kv = own_ + (piece < begin ? 0 : (piece - begin) / period);
             if (kv >= kv_total_) return;
-            if (rest < attend_pieces_) {
-                packed_[kv].wait(pack_pieces());
-                // Longest first under the mask.
-                const int64_t block = p_.causal ? blocks_ - 1 - rest / group_ : rest % blocks_;
-                const int64_t head = p_.causal ? rest % group_ : rest / blocks_;
-                attend(kv * group_ + head, block * tiles_ / blocks_,
-                       (block + 1) * tiles_ / blocks_, scratch);
-                attended_[kv].one_more(attend_pieces_);
+            const int64_t rest = (piece - begin) % period;
+            if (piece < begin) {
+                pack_shared(own_ + piece / pack_pieces(), piece % pack_pieces());
+            } else if (rest < attend_pieces_) {
+                heads_[kv].packed.wait(pack_pieces());
+                attend_piece(kv, rest, shared_slot(kv), scratch);
+                heads_[kv].attended.one_more(attend_pieces_);
             } else if (kv + ahead_ < kv_total_) {
-                pack(kv + ahead_, rest - attend_pieces_);
+                pack_shared(kv + ahead_, rest - attend_pieces_);
             }
         }
     }
 
-    void pack(int64_t kv, int64_t piece) {
-        if (kv >= section_) attended_[kv - section_].wait(attend_pieces_);
+    void pack_shared(int64_t kv, int64_t piece) {
+        if (kv - own_ >= ring_) heads_[kv - ring_].attended.wait(attend_pieces_);
+        pack(kv, piece, shared_slot(kv));
+    }
+
+    void pack(int64_t kv, int64_t piece, const Keys& keys) {
         const int64_t stride = p_.kv_heads * HEAD_DIMENSION;
         const int64_t start =
             (kv / p_.kv_heads * p_.seq * p_.kv_heads + kv % p_.kv_heads) * HEAD_DIMENSION;
-        const int64_t begin = piece * PACK_KEYS;
-        const int64_t end = std::min(begin + PACK_KEYS, p_.seq);
-        const Keys keys = packed(kv);
-        for (int64_t key = begin; key < end; key += Tile::NR) {
+        const int64_t end = std::min((piece + 1) * PACK_KEYS, p_.seq);
+        for (int64_t key = piece * PACK_KEYS; key < end; key += Tile::NR) {
             keys.pack(p_.k + start, p_.v + start, stride, key);
         }
-        packed_[kv].one_more(pack_pieces());
+        heads_[kv].packed.one_more(pack_pieces());
+    }
+
+    // What nobody has taken yet of a packed head.
+    void attend_to(int64_t kv, Scratch& scratch) {
+        Head& head = heads_[kv];
+        for (;;) {
+            const int64_t piece = head.taken.fetch_add(1, std::memory_order_relaxed);
+            if (piece >= attend_pieces_) return;
+            attend_piece(kv, piece, slot(head.slot), scratch);
+        }
+    }
+
+    // A query block of one of the heads that share `kv`; longest first under the mask.
+    void attend_piece(int64_t kv, int64_t piece, const Keys& keys, Scratch& scratch) const {
+        const int64_t block = p_.causal ? blocks_ - 1 - piece / group_ : piece % blocks_;
+        const int64_t head = p_.causal ? piece % group_ : piece / blocks_;
+        attend(kv * group_ + head, block * tiles_ / blocks_, (block + 1) * tiles_ / blocks_, keys,
+               scratch);
     }
 
     // Row tiles begin .. end-1 of one head (heads counted over the batch).
-    void attend(int64_t head, int64_t begin, int64_t end, Scratch& scratch) const {
+    void attend(int64_t head, int64_t begin, int64_t end, const Keys& keys,
+                Scratch& scratch) const {
         Rows* rows = scratch.rows;
         const Tile tile = {scratch.scores};
         const int64_t stride = p_.heads * HEAD_DIMENSION;
@@ -186,7 +225,6 @@ class Attention {
             (head / p_.heads * p_.seq * p_.heads + head % p_.heads) * HEAD_DIMENSION;
         const uint16_t* q = p_.q + start;
         uint16_t* o = p_.o + start;
-        const Keys keys = packed(head / group_);
         const int64_t last = p_.causal ? std::min(end * Tile::MR, p_.seq) : p_.seq;
         for (int64_t key = 0; key < last; key += Tile::KB) {
             for (int64_t t = begin; t < end; ++t) {
@@ -248,12 +286,14 @@ class Attention {
     const Problem p_;
     const int64_t kv_total_, group_, head_words_;
     const int64_t tiles_;  // row tiles of a head
-    int64_t blocks_ = 1;   // query blocks of a head, at most QUERY_TILES row tiles each
-    int64_t section_ = 1;  // KV heads that the packed memory holds
-    int64_t ahead_ = 1;    // heads packed before they are needed
+    int64_t blocks_ = 1;      // query blocks of a head, at most QUERY_TILES row tiles each
     int64_t threads_ = 1, attend_pieces_ = 1;
-    std::atomic<int64_t> next_{0};
-    std::vector<Finished> packed_, attended_;
+    int64_t own_ = 0;         // KV heads that one thread each packs and attends to
+    int64_t ring_begin_ = 0;  // the first slot of those that the others share, and
+    int64_t ring_ = 1;        // how many these are
+    int64_t ahead_ = 1;       // heads packed before they are needed
+    std::atomic<int64_t> next_own_{0}, next_{0};
+    std::vector<Head> heads_;
 };
 
 // The sums of a tile and what they are made from fill the vector registers: 32 of them with AVX-512

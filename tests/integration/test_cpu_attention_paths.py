@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from avo_pytest.manifest import load as load_manifest
 from avo_pytest.plan import DeviceFacts
 from avo_pytest.problem import Configuration
 from avo_pytest.resolution import resolve
+from avo_pytest.specification import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = ROOT / "kernels" / "attention" / "cpu"
@@ -73,20 +75,33 @@ def compiled(
 def check(command: Sequence[str], configurations: Sequence[Configuration]) -> None:
     """Run the driver on all of them; the judge's rule for each output, and a clean end."""
     contents = [PROBLEM.inputs(c, seed) for seed, c in enumerate(configurations)]
-    problems = b"".join(map(_problem, range(len(contents)), configurations, contents))
-    done = subprocess.run(command, input=problems, capture_output=True, timeout=600)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    assert not done.stderr, done.stderr.decode()[-3000:]
-    outputs = _outputs(done.stdout, configurations)
+    problems = [
+        _problem(c, given, THREADS[number % 3], number % 2)
+        for number, (c, given) in enumerate(zip(configurations, contents, strict=True))
+    ]
+    outputs = _outputs(run(command, problems), configurations)
     for c, given, bits in zip(configurations, contents, outputs, strict=True):
         found = correctness.check_output(PROBLEM, c, given, bits)
         assert found.ok, f"{c.name}: {found.reason}"
 
 
-def _problem(number: int, c: Configuration, contents: dict[str, np.ndarray]) -> bytes:
+def run(command: Sequence[str], problems: Sequence[bytes]) -> bytes:
+    done = subprocess.run(command, input=b"".join(problems), capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert not done.stderr, done.stderr.decode()[-3000:]
+    return done.stdout
+
+
+def _problem(
+    c: Configuration,
+    contents: dict[str, np.ndarray],
+    threads: int,
+    lent: int,
+    manifest: Manifest = MANIFEST,
+) -> bytes:
     sizes = [c[name] for name in ("batch", "seq", "heads", "kv_heads", "causal")]
-    (packed,) = resolve(MANIFEST, PROBLEM, c, DeviceFacts(arch="x86_64")).workspaces
-    header = struct.pack("<8if", *sizes, THREADS[number % 3], number % 2, packed.bytes, _scale(c))
+    (packed,) = resolve(manifest, PROBLEM, c, DeviceFacts(arch="x86_64")).workspaces
+    header = struct.pack("<8if", *sizes, threads, lent, packed.bytes, _scale(c))
     return header + b"".join(contents[name].tobytes() for name in "qkv")
 
 
@@ -130,6 +145,33 @@ FULL = pytest.mark.parametrize(
 def test_path(tmp_path: Path, flags: list[str], constants: dict[str, int], configurations) -> None:
     driver = compiled(tmp_path, native.compiler(), ["-O2", *flags], constants)
     check([str(driver)], configurations())
+
+
+# Heads for every thread, some left over, fewer than threads; more than the packed memory holds.
+SHARED_OUT = ((1, 4, 4, 200), (1, 5, 5, 150), (2, 6, 3, 100), (1, 2, 1, 400), (2, 3, 3, 1500))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sanitizers of Linux")
+def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
+    """Who packs and who attends to a head depends on it, and on who comes first."""
+    flags = ["-O1", "-march=native", "-fsanitize=address", "-fno-sanitize-recover=all"]
+    driver = compiled(tmp_path, native.compiler(), flags, {"PACKED_MIB": 4})
+    text = (KERNEL / "kernel.toml").read_text()
+    assert text.count("PACKED_MIB = { value = 24") == 1
+    folder = shutil.copytree(KERNEL, tmp_path / "kernel")
+    (folder / "kernel.toml").write_text(text.replace("MIB = { value = 24", "MIB = { value = 4"))
+    manifest = load_manifest(folder / "kernel.toml", PROBLEM)
+    names = ("batch", "heads", "kv_heads", "seq", "causal", "group", "head_dim")
+    for batch, heads, kv_heads, seq in SHARED_OUT:
+        for causal in (0, 1):
+            sizes = (batch, heads, kv_heads, seq, causal, heads // kv_heads, 128)
+            c = replace(ALL[0], name=str(sizes), symbols=dict(zip(names, sizes, strict=True)))
+            given = PROBLEM.inputs(c, 0)
+            ways = [(threads, threads % 2) for threads in (1, 2, 3, 4, 5, 8)]
+            outputs = run([str(driver)], [_problem(c, given, *way, manifest) for way in ways])
+            first, *others = _outputs(outputs, [c] * len(ways))
+            for way, bits in zip(ways[1:], others, strict=True):
+                assert np.array_equal(bits, first), f"{c.name}: {way}"
 
 
 @pytest.mark.skipif(not X86, reason="paths of x86")

@@ -59,7 +59,8 @@ def test_throughput_sets_are_the_papers_on_gpus_and_small_on_cpus():
     assert {(c["heads"], c["kv_heads"]) for c in sets["cuda"]["gqa"]} == {(32, 4), (32, 8)}
     for c in sets["cpu"]["cpu"]:
         assert 4 <= c["heads"] <= 8 and 512 <= c["seq"] <= 2048
-    assert sum(PROBLEM.flops(c) for c in sets["cpu"]["cpu"]) < 30e9  # 250 ms at 120 GFLOPS
+        # 5 ms for two fast cores (840 GFLOPS) to 100 ms for a laptop (90)
+        assert 4.2e9 <= PROBLEM.flops(c) <= 9e9
     for s in (*sets["cuda"].values(), *sets["cpu"].values()):
         assert {c.group for c in s} == {"full", "causal"} and len({c.name for c in s}) == len(s)
 

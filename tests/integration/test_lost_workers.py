@@ -17,7 +17,7 @@ from avo_pytest.summary import summarise
 pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[2]
-QUICK = "b2-h8-s512-d128-causal"
+QUICK = "b8-h8-s512-d128-causal"
 
 
 def own_workers() -> list[int]:

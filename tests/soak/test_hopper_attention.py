@@ -91,7 +91,6 @@ def errors(stage: Any, problem: Problem, c: Configuration, arm: str) -> tuple[fl
     rows = np.sort(generator.choice(total, size=min(ROWS, total), replace=False))
     stage.launch(arm, timeout_s=20)
     found = from_bf16(stage.bits(arm)[rows]).astype(np.float64)
-    stage.refresh(1)
     exact = problem.oracle(c, stage.oracle_inputs(), rows).exact
     off = found - exact
     scale = float(np.sqrt(np.mean(exact**2)))

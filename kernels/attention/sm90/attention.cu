@@ -9,15 +9,17 @@
 // Turns do not stop at the end of a row block: the last one also computes the first scores of the next block,
 // whose Q is already there (two buffers), and O leaves through the buffer of the Q that it belongs to.
 //
-// Softmax without maxima: P = 2^(s scale - offset), where `offset` is the row's maximum over its first keys.
-// Floating point does not mind an offset that is too small until something overflows, and sums, which are needed
-// anyway, tell in time (rise_limit). Only then a warp computes its scores again, takes maxima, moves offsets.
-// Maxima and rescaling on each tile of keys cost 13 % in an early version.
+// Softmax almost without maxima: P = 2^(s scale - offset), where `offset` is the row's maximum over its first two
+// tiles of keys. Floating point does not mind an offset that is too small until something overflows, and sums, which
+// are needed anyway, tell in time (rise_limit). Only then a warp computes its scores again, takes maxima, moves
+// offsets. Maxima on each tile of keys cost 10 %.
+//
+// Accuracy: where the largest weight is exactly 1 it has no rounding error, hence the second tile (when causal the
+// first is half masked; 0.7 %). Sums are of the weights as P has them (2 %). Together no worse than exact maxima
+// with sums of unrounded weights.
 //
 // Balance: causal row blocks go longest first, by a counter. With full masks every CTA takes the same number of
-// row blocks; the rest, one to two rounds of them, is cut into equal shares of key blocks, so that no last round
-// is nearly empty (+3.5 % for 4096 row blocks on 132 SMs). A row block that is cut in two is finished by the CTA
-// with its first keys; it adds what the next CTA left at the start of its share.
+// row blocks; of the rest one or two.
 //
 // Figures: speed on an H200 against the same code without the point in question.
 
@@ -218,10 +220,10 @@ struct Schedule {
     key_blocks = (z.seq + block_n - 1) / block_n;
     rounds = all / ctas - 1;
     whole = rounds * ctas;
-    // At least one row block's worth for each CTA, so that none is cut into more than two.
-    const long long units = (long long)(all - whole) * key_blocks;
-    unit = (int)(blockIdx.x * units / ctas);
-    end = (int)((blockIdx.x + 1) * units / ctas);
+    // Whole row blocks: one or two of the rest for each CTA.
+    const long long rest = all - whole;
+    unit = (int)(blockIdx.x * rest / ctas) * key_blocks;
+    end = (int)((blockIdx.x + 1) * rest / ctas) * key_blocks;
   }
 
   __device__ __forceinline__ Tile next(const Sizes& z, u32* counters) {
@@ -336,25 +338,22 @@ __device__ __forceinline__ void row_maxima(float (&top)[2], const float (&s)[64]
   }
 }
 
-// s becomes 2^(s scale - offset); sum is this lane's part of its rows' sums.
-__device__ __forceinline__ void exponentials(float (&s)[64], float (&sum)[2], const float (&offset)[2],
-                                             float scale) {
+// p: 2^(s scale - offset) in BF16; sum is this lane's part of its rows' sums, of what was rounded: an error of a
+// large weight is then in numerator and denominator.
+__device__ __forceinline__ void weights(u32 (&p)[32], float (&sum)[2], const float (&s)[64], const float (&offset)[2],
+                                        float scale) {
   float part[2][2];
 #pragma unroll
-  for (int j = 0; j < 16; j++)
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const float x = exp2_fast(fmaf(s[4 * j + i], scale, -offset[i / 2]));
-      part[i / 2][i % 2] = j ? part[i / 2][i % 2] + x : x;
-      s[4 * j + i] = x;
-    }
+  for (int i = 0; i < 32; i++) {
+    const float x = exp2_fast(fmaf(s[2 * i], scale, -offset[i % 2]));
+    const float y = exp2_fast(fmaf(s[2 * i + 1], scale, -offset[i % 2]));
+    p[i] = pack(x, y);
+    const float low = __uint_as_float(p[i] << 16), high = __uint_as_float(p[i] & 0xffff0000u);
+    part[i % 2][0] = i > 1 ? part[i % 2][0] + low : low;
+    part[i % 2][1] = i > 1 ? part[i % 2][1] + high : high;
+  }
   sum[0] = part[0][0] + part[0][1];
   sum[1] = part[1][0] + part[1][1];
-}
-
-__device__ __forceinline__ void convert(u32 (&p)[32], const float (&s)[64]) {
-#pragma unroll
-  for (int i = 0; i < 32; i++) p[i] = pack(s[2 * i], s[2 * i + 1]);
 }
 
 // Columns above the last allowed one, of the upper and of the lower row.
@@ -368,20 +367,26 @@ __device__ __forceinline__ void mask(float (&s)[64], int last0, int last1) {
     }
 }
 
-// Moves the offsets up to the maxima of the scores.
-__device__ __forceinline__ void raise(Rows& rows, float (&o)[64], const float (&s)[64], float scale) {
+// Moves the offsets up to the maxima of the scores; O and sums are to shrink by so much.
+__device__ __forceinline__ void raise(Rows& rows, float (&shrink)[2], const float (&s)[64], float scale) {
   float top[2];
   row_maxima(top, s);
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     const float offset = fmaxf(rows.offset[h], top[h] * scale);
-    const float shrink = exp2_fast(rows.offset[h] - offset);
+    shrink[h] = exp2_fast(rows.offset[h] - offset);
     rows.offset[h] = offset;
-    rows.sum[h] *= shrink;
+  }
+}
+
+__device__ __forceinline__ void rescale(Rows& rows, float (&o)[64], const float (&shrink)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    rows.sum[h] *= shrink[h];
 #pragma unroll
     for (int d = 0; d < 16; d++) {
-      o[4 * d + 2 * h] *= shrink;
-      o[4 * d + 2 * h + 1] *= shrink;
+      o[4 * d + 2 * h] *= shrink[h];
+      o[4 * d + 2 * h + 1] *= shrink[h];
     }
   }
 }
@@ -538,7 +543,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       }
     };
     // One tile of keys that is not the first of its row block.
-    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer) {
+    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer, bool second) {
       k.advance();
       barrier_wait(at.k_full + 8 * k.stage, k.parity);
       begin_turn();
@@ -548,25 +553,24 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       end_turn();
       wgmma_wait<1>();
       pin(s);
-      float sum[2];
-      exponentials(s, sum, rows.offset, scale);
-      convert(to, s);
-      // The next V is awaited here, at an address that depends on sums and weights (which are never negative),
+      float sum[2], shrink[2] = {1.0f, 1.0f};
+      if (second) raise(rows, shrink, s, scale);
+      weights(to, sum, s, rows.offset, scale);
+      // The next V is awaited here, at an address that depends on the sums (which are never negative),
       // because ptxas would move the wait for this V's product up to before the exponentials.
-      u32 signs = __float_as_uint(sum[0] + sum[1]);
-#pragma unroll
-      for (int i = 0; i < 32; i += 2) signs |= to[i] | to[i + 1];
+      const u32 signs = __float_as_uint(sum[0] + sum[1]);
       const u32 used = at.v_empty + 8 * v.stage;
       v.advance();
       barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
       wgmma_wait<0>();
       pin(o);
       release(used);
+      if (second) rescale(rows, o, shrink);
       if (__any_sync(~0u, !(fmaxf(sum[0], sum[1]) <= rise_limit))) {
         recompute(buffer);
-        raise(rows, o, s, scale);
-        exponentials(s, sum, rows.offset, scale);
-        convert(to, s);
+        raise(rows, shrink, s, scale);
+        rescale(rows, o, shrink);
+        weights(to, sum, s, rows.offset, scale);
       }
       release(at.k_empty + 8 * k.stage);
       rows.sum[0] += sum[0];
@@ -598,8 +602,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       row_maxima(rows.offset, s);
       rows.offset[0] *= scale;
       rows.offset[1] *= scale;
-      exponentials(s, rows.sum, rows.offset, scale);
-      convert(p, s);
+      weights(p, rows.sum, s, rows.offset, scale);
 #pragma unroll
       for (int i = 0; i < 64; i++) o[i] = 0.0f;
       if (count > 0 && leader) {
@@ -626,11 +629,11 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       int left = blocks - 1;
 #pragma unroll 1
       for (; left > 1; left -= 2) {
-        step(p, p2, mine);
-        step(p2, p, mine);
+        step(p, p2, mine, left == blocks - 1);
+        step(p2, p, mine, false);
       }
       if (left) {
-        step(p, p2, mine);
+        step(p, p2, mine, left == blocks - 1);
         last_turn(p2);
       } else {
         last_turn(p);

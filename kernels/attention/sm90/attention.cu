@@ -19,7 +19,9 @@
 // with sums of unrounded weights.
 //
 // Balance: causal row blocks go longest first, by a counter. With full masks every CTA takes the same number of
-// row blocks; of the rest one or two.
+// row blocks; the rest, one to two rounds of them, is cut into equal shares of key blocks, so that no last round
+// is nearly empty (+3.5 % for 4096 row blocks on 132 SMs). A row block that is cut in two is finished by the CTA
+// with its first keys; it adds what the next CTA left at the start of its share.
 //
 // Figures: speed on an H200 against the same code without the point in question.
 
@@ -220,10 +222,10 @@ struct Schedule {
     key_blocks = (z.seq + block_n - 1) / block_n;
     rounds = all / ctas - 1;
     whole = rounds * ctas;
-    // Whole row blocks: one or two of the rest for each CTA.
-    const long long rest = all - whole;
-    unit = (int)(blockIdx.x * rest / ctas) * key_blocks;
-    end = (int)((blockIdx.x + 1) * rest / ctas) * key_blocks;
+    // At least one row block's worth for each CTA, so that none is cut into more than two.
+    const long long units = (long long)(all - whole) * key_blocks;
+    unit = (int)(blockIdx.x * units / ctas);
+    end = (int)((blockIdx.x + 1) * units / ctas);
   }
 
   __device__ __forceinline__ Tile next(const Sizes& z, u32* counters) {

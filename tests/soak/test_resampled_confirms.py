@@ -67,6 +67,13 @@ def processes(record: Record) -> list[Process]:
     ]
 
 
+def as_calibration(record: Record) -> Record:
+    """A confirm's candidate differs from its incumbent in name: nothing else was changed in it."""
+    name = next(arm.artifact for arm in record.arms if arm.role == "incumbent")
+    arms = tuple(replace(a, artifact=name) if a.role == "candidate" else a for a in record.arms)
+    return replace(record, mode="calibrate", arms=arms)
+
+
 def template(record: Record, policy: Policy) -> Record:
     """A confirm of another artifact on the same device, without its samples."""
     arms = tuple(replace(a, artifact="other") if a.role == "candidate" else a for a in record.arms)
@@ -97,7 +104,7 @@ def test_confirms_of_no_change_are_not_promoted() -> None:
     pool = [p for record in records for p in processes(record)]
     assert len(pool) >= 64
     rules = replace(policy_of(records[0].policy), screen_blocks=0, replicates=REPLICATES)
-    found = calibrate(replace(records[0], mode="calibrate"))
+    found = calibrate(as_calibration(records[0]))
     base = replace(template(records[0], rules), calibration=to_dict(found), plan=plan(rules, found))
     generator = random.Random(0)
     kinds: Counter[str] = Counter()
@@ -125,8 +132,7 @@ def _p_values_of_nothing(records: Sequence[Record], generator: random.Random) ->
     """The confirm's own test at its border: values without their common bias, no gain asked for."""
     from avo_pytest.confirm import confirm
 
-    as_calibrations = (replace(record, mode="calibrate") for record in records)
-    values = [v for record in as_calibrations for v in calibrate(record).values]
+    values = [v for record in records for v in calibrate(as_calibration(record)).values]
     centred = [v - sum(values) / len(values) for v in values]
     draws = (generator.choices(centred, k=REPLICATES) for _ in range(CONFIRMS))
     return [confirm(draw, min_gain=0.0).p_value for draw in draws]

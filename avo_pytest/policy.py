@@ -35,6 +35,7 @@ class Policy:
 
     min_gain: float = 0.001  # the confirm's lower bound must lie above
     max_regression: float = 0.01  # no configuration may lose more
+    max_error_growth: float = 0.02  # of any configuration's RMS error beside the incumbent's
     target_gain: float = 0.003  # what the number of replicates is chosen to find
     power: float = 0.9  # with which probability
     alpha_screen: float = 0.05
@@ -64,6 +65,8 @@ DEFAULTS: Mapping[DeviceKind, Policy] = MappingProxyType(
     }
 )
 OF_THE_TREE = ("set", "harness", "configurations")  # not to be written into a file
+# What older records lack, and what they are judged by.
+LATER = {"max_error_growth": DEFAULTS["cuda"].max_error_growth}
 
 
 class PolicyError(ValueError):
@@ -91,6 +94,7 @@ def from_dict(raw: Mapping[str, Any], where: str = "policy of the record") -> Po
     """A recorded policy: every key, each of its type and range. Raises PolicyError."""
     if not isinstance(raw, Mapping):
         raise PolicyError(f"{where}: a table, not {raw!r}")
+    raw = {**LATER, **raw}
     if absent := sorted({f.name for f in dataclasses.fields(Policy)} - raw.keys()):
         raise PolicyError(f"{where}: {absent[0]} is missing")
     own = {k: raw[k] for k in OF_THE_TREE}
@@ -213,6 +217,7 @@ _ALLOWED: Mapping[str, _Rule] = MappingProxyType(
     {
         "min_gain": _fraction(0, 0.09),
         "max_regression": _fraction(0, 0.2, ends=False),
+        "max_error_growth": _fraction(0, 0.5),
         "target_gain": _fraction(0, 0.2, ends=False),
         "power": _fraction(0.5, 1, ends=False),
         "alpha_screen": _fraction(0, 0.5, ends=False),

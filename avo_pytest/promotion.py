@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from avo_pytest import admission, completeness, confirm_rules, quietness, screen_rules
+from avo_pytest import accuracy, admission, completeness, confirm_rules, quietness, screen_rules
 from avo_pytest.calibration import calibrate
 from avo_pytest.case import Case
 from avo_pytest.policy import Policy
@@ -34,11 +34,11 @@ ON_THE_SCREEN = (
     (Kind.INCONCLUSIVE, (screen_rules.undecided, screen_rules.only_screened)),
     (Kind.INVALID, (screen_rules.calibrated,)),
     (Kind.INVALID, (confirm_rules.replicated, confirm_rules.shared)),
-    (Kind.INVALID, (confirm_rules.spread,)),
+    (Kind.INVALID, (confirm_rules.spread, accuracy.compared)),
 )
 ON_THE_EFFECTS = ((Kind.INVALID, confirm_rules.EFFECTS),)
 ON_THE_CONFIRM = (
-    (Kind.REJECT, (confirm_rules.regressed, confirm_rules.too_small)),
+    (Kind.REJECT, (confirm_rules.regressed, accuracy.less_accurate, confirm_rules.too_small)),
     (Kind.INCONCLUSIVE, (confirm_rules.not_shown, confirm_rules.unresolved)),
     (Kind.INVALID, (confirm_rules.chosen,)),
 )

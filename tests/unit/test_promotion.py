@@ -139,6 +139,22 @@ def without_checks(keep: Callable[[Check], bool]) -> Change:
     return lambda record: replace(record, checks=tuple(filter(keep, record.checks)))
 
 
+def errors(candidate: float | None, incumbent: float | None, where: str = "s1-full") -> Change:
+    """RMS errors of the checks of one configuration in every process."""
+    of = {"candidate": candidate, "incumbent": incumbent, "null": incumbent}
+
+    def change(record: Record) -> Record:
+        made = [
+            replace(c, error_rms=of[c.arm])
+            if c.replicate is not None and c.configuration == where
+            else c
+            for c in record.checks
+        ]
+        return replace(record, checks=tuple(made))
+
+    return change
+
+
 def arm(role: str, **changes: Any) -> Change:
     def change(record: Record) -> Record:
         arms = [replace(a, **changes) if a.role == role else a for a in record.arms]
@@ -448,6 +464,13 @@ BROKEN: dict[str, tuple[Change, Kind, str]] = {
         ),
         Kind.REJECT, "s2-causal",
     ),
+    "less accurate": (errors(2.4e-3, 2.3e-3), Kind.REJECT, "1.043x the incumbent's"),
+    "less accurate in one": (
+        lambda r: errors(2.4e-3, 2.3e-3, "s2-causal")(errors(1e-3, 2.3e-3)(r)),
+        Kind.REJECT, "s2-causal: the error is 1.043x",
+    ),
+    "no error of the incumbent": (errors(2.3e-3, None), Kind.INVALID, "error is not there"),
+    "no error of the candidate": (errors(None, 2.3e-3), Kind.INVALID, "error is not there"),
     "one configuration unresolved": (
         lambda r: synthetic.record(0.03, gains={"s2-causal": -0.0398}),
         Kind.INCONCLUSIVE, "s2-causal",
@@ -464,6 +487,21 @@ def test_whatever_is_broken_is_named_and_never_promoted(case: str) -> None:
     assert verdict.kind is kind, verdict.reasons
     assert any(said in f"{r.text} {r.advice}" for r in verdict.reasons), verdict.reasons
     assert all(r.rule and r.text and r.advice for r in verdict.reasons)
+
+
+def test_errors_within_the_limit_or_below_the_rounding_of_the_output_decide_nothing() -> None:
+    for change in (errors(2.34e-3, 2.3e-3), errors(1.6e-3, 1e-3), errors(0.0, 0.0)):
+        assert decide(change(GOOD), POLICY).kind is Kind.PROMOTE
+    generous = replace(POLICY, max_error_growth=0.05)
+    record = entry("policy", max_error_growth=0.05)(errors(2.4e-3, 2.3e-3)(GOOD))
+    assert decide(record, generous).kind is Kind.PROMOTE
+
+
+def test_a_record_from_before_errors_were_compared_is_judged_by_the_default() -> None:
+    older = {k: v for k, v in GOOD.policy.items() if k != "max_error_growth"}
+    record = errors(2.4e-3, 2.3e-3)(replace(GOOD, policy=older))
+    assert decide(replace(GOOD, policy=older), POLICY).kind is Kind.PROMOTE
+    assert decide(record, POLICY).reasons[0].rule == "accuracy"
 
 
 EFFECTS: dict[str, Change] = {

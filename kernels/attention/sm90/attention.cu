@@ -15,8 +15,10 @@
 // offsets. Maxima on each tile of keys cost 10 %.
 //
 // Accuracy: where the largest weight is exactly 1 it has no rounding error, hence the second tile (when causal the
-// first is half masked; 0.7 %). Sums are of the weights as P has them (2 %). Together no worse than exact maxima
-// with sums of unrounded weights.
+// first is half masked). Sums are of the weights as P has them, so that the error of a large one is in numerator
+// and denominator, but for the first three tiles only: rows with more keys have small weights, mostly, and all
+// tiles would cost 2 %. On the correctness set this errs as exact maxima with sums of unrounded weights do; a row
+// of thousands of keys with a large weight among its later ones errs more.
 //
 // Balance: causal row blocks go longest first, by a counter. With full masks every CTA takes the same number of
 // row blocks; the rest, one to two rounds of them, is cut into equal shares of key blocks, so that no last round
@@ -50,6 +52,7 @@ enum : int {
 #define infinity __int_as_float(0x7f800000)
 // Of a lane's 32 weights in a row: rarely reached by chance, and far below what overflows P or O.
 #define rise_limit 1024.0f
+#define early_limit -1.0f  // exceeded by every sum
 
 static_assert(tiles_at + 64 <= 232448, "five tiles of keys fit beside two of queries");
 
@@ -340,8 +343,7 @@ __device__ __forceinline__ void row_maxima(float (&top)[2], const float (&s)[64]
   }
 }
 
-// p: 2^(s scale - offset) in BF16; sum is this lane's part of its rows' sums, of what was rounded: an error of a
-// large weight is then in numerator and denominator.
+// p: 2^(s scale - offset) in BF16; sum is this lane's part of its rows' sums, before rounding.
 __device__ __forceinline__ void weights(u32 (&p)[32], float (&sum)[2], const float (&s)[64], const float (&offset)[2],
                                         float scale) {
   float part[2][2];
@@ -350,6 +352,18 @@ __device__ __forceinline__ void weights(u32 (&p)[32], float (&sum)[2], const flo
     const float x = exp2_fast(fmaf(s[2 * i], scale, -offset[i % 2]));
     const float y = exp2_fast(fmaf(s[2 * i + 1], scale, -offset[i % 2]));
     p[i] = pack(x, y);
+    part[i % 2][0] = i > 1 ? part[i % 2][0] + x : x;
+    part[i % 2][1] = i > 1 ? part[i % 2][1] + y : y;
+  }
+  sum[0] = part[0][0] + part[0][1];
+  sum[1] = part[1][0] + part[1][1];
+}
+
+// The sums of what was rounded.
+__device__ __forceinline__ void sum_weights(float (&sum)[2], const u32 (&p)[32]) {
+  float part[2][2];
+#pragma unroll
+  for (int i = 0; i < 32; i++) {
     const float low = __uint_as_float(p[i] << 16), high = __uint_as_float(p[i] & 0xffff0000u);
     part[i % 2][0] = i > 1 ? part[i % 2][0] + low : low;
     part[i % 2][1] = i > 1 ? part[i % 2][1] + high : high;
@@ -544,8 +558,8 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
         }
       }
     };
-    // One tile of keys that is not the first of its row block.
-    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer, bool second) {
+    // One tile of keys that is not the first of its row block; of the second and third, `limit` is early_limit.
+    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer, float limit, bool second) {
       k.advance();
       barrier_wait(at.k_full + 8 * k.stage, k.parity);
       begin_turn();
@@ -558,21 +572,28 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       float sum[2], shrink[2] = {1.0f, 1.0f};
       if (second) raise(rows, shrink, s, scale);
       weights(to, sum, s, rows.offset, scale);
-      // The next V is awaited here, at an address that depends on the sums (which are never negative),
+      // The next V is awaited here, at an address that depends on sums and weights (which are never negative),
       // because ptxas would move the wait for this V's product up to before the exponentials.
-      const u32 signs = __float_as_uint(sum[0] + sum[1]);
+      u32 signs = __float_as_uint(sum[0] + sum[1]);
+#pragma unroll
+      for (int i = 0; i < 32; i += 2) signs |= to[i] | to[i + 1];
       const u32 used = at.v_empty + 8 * v.stage;
       v.advance();
       barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
       wgmma_wait<0>();
       pin(o);
       release(used);
-      if (second) rescale(rows, o, shrink);
-      if (__any_sync(~0u, !(fmaxf(sum[0], sum[1]) <= rise_limit))) {
-        recompute(buffer);
-        raise(rows, shrink, s, scale);
-        rescale(rows, o, shrink);
-        weights(to, sum, s, rows.offset, scale);
+      const float top = fmaxf(sum[0], sum[1]);
+      if (__any_sync(~0u, !(top <= limit))) {
+        if (second) {
+          rescale(rows, o, shrink);
+        } else if (__any_sync(~0u, !(top <= rise_limit))) {
+          recompute(buffer);
+          raise(rows, shrink, s, scale);
+          rescale(rows, o, shrink);
+          weights(to, sum, s, rows.offset, scale);
+        }
+        sum_weights(sum, to);
       }
       release(at.k_empty + 8 * k.stage);
       rows.sum[0] += sum[0];
@@ -605,6 +626,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       rows.offset[0] *= scale;
       rows.offset[1] *= scale;
       weights(p, rows.sum, s, rows.offset, scale);
+      sum_weights(rows.sum, p);
 #pragma unroll
       for (int i = 0; i < 64; i++) o[i] = 0.0f;
       if (count > 0 && leader) {
@@ -629,13 +651,15 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
         pin(o);
       };
       int left = blocks - 1;
+      float limit = early_limit;
 #pragma unroll 1
       for (; left > 1; left -= 2) {
-        step(p, p2, mine, left == blocks - 1);
-        step(p2, p, mine, false);
+        step(p, p2, mine, limit, limit == early_limit);
+        step(p2, p, mine, limit, false);
+        limit = rise_limit;
       }
       if (left) {
-        step(p, p2, mine, left == blocks - 1);
+        step(p, p2, mine, limit, limit == early_limit);
         last_turn(p2);
       } else {
         last_turn(p);

@@ -11,7 +11,7 @@ from typing import Any
 
 from avo_pytest import calibration as calibrations
 from avo_pytest import completeness, error_budget, sample_size, shares
-from avo_pytest.accuracy import error_growth
+from avo_pytest.accuracy import Growth, error_growth
 from avo_pytest.calibration import Calibration
 from avo_pytest.confirm import Confirmation, NonInferiority, confirm, non_inferiority
 from avo_pytest.intervals import Band, Estimate, estimate, prediction_band
@@ -129,7 +129,7 @@ class Case:
         return confirm(self.processes.values, min_gain=self.min_gain, alpha=self.alpha)
 
     @functools.cached_property
-    def error_growth(self) -> Mapping[str, float]:
+    def error_growth(self) -> Growth:
         return error_growth(self.record)
 
     @functools.cached_property

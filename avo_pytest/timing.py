@@ -19,8 +19,9 @@ long as the slowest of them took, awake but at little power: its power cap has a
 A turn with a disturbed launch (foreign load, host-bound) is repeated with new contents; the fact
 `disturbed_tries` of what counts then says in how many of the tries before it was this arm's own
 launch. A sample exists only for a launch that was verified; its fact `at_ms` is when its inputs
-began to be refreshed, in milliseconds since the first block began. What ends a run early is an arm
-that failed, and nothing else.
+began to be refreshed, in milliseconds since the first block began, and `error_share` the RMS error
+of its kept rows as a part of the largest that is allowed (see accuracy.py). What ends a run early
+is an arm that failed, and nothing else.
 
 This is the regime `refreshed`, which decides. In the regime `sustained` each timed launch follows
 SUSTAIN_S seconds of launches of the same arm, so that clocks and power have settled for it.
@@ -86,6 +87,7 @@ def _sample(
     own = sum(one.arm.name in disturbed for disturbed in before)
     again = {"disturbed_tries": own} if before else {}
     when = {"at_ms": (one.begun_s - begun_s) * 1e3, "rest_ms": bench.rest_ms}
+    error = {} if one.error_share is None else {"error_share": one.error_share}
     return Sample(
         block=block,
         configuration=bench.configuration.name,
@@ -97,7 +99,7 @@ def _sample(
         key=one.key,
         repeats=len(before),
         disturbed=one.timing.disturbed or "",
-        facts={**one.timing.facts, **when, **again},
+        facts={**one.timing.facts, **when, **again, **error},
     )
 
 

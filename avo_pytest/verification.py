@@ -39,6 +39,7 @@ class Launched:
     projection: Any
     rows: Any
     values: Any
+    error_share: float | None = None  # RMS error of the rows, of the largest that is allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +69,15 @@ def turn(bench: Bench, arms: Sequence[Arm]) -> list[Launched]:
         for arm in arms
     ]
     together = [one for one in launched if one.key == key]
+    shares: dict[str, float] = {}
     for apart in (one for one in launched if one.key != key):
         bench.stage.refresh(apart.key)
-        _judge_rows(bench, [apart])
+        shares |= _judge_rows(bench, [apart])
     if together:
         bench.stage.refresh(key)
-        _judge_rows(bench, together)
+        shares |= _judge_rows(bench, together)
         _judge_projections(bench, together, secret)
-    return launched
+    return [replace(one, error_share=shares.get(one.arm.name)) for one in launched]
 
 
 def _verified_launch(bench: Bench, arm: Arm, key: int, secret: int) -> Launched:
@@ -102,17 +104,22 @@ def _sustain(bench: Bench, arm: Arm) -> None:
         bench.stage.launch(arm.name, timeout_s=bench.timeout_s)
 
 
-def _judge_rows(bench: Bench, launched: Sequence[Launched]) -> None:
-    """Every judged arm's kept rows against the oracle, in one oracle call."""
+def _judge_rows(bench: Bench, launched: Sequence[Launched]) -> dict[str, float]:
+    """Every judged arm's kept rows against the oracle, in one oracle call. Returns how much of the
+    allowed error each has, where errors make sense; one below that of rounding counts as it."""
+    shares: dict[str, float] = {}
     judged = [one for one in launched if one.arm.role != "baseline"]
     if not judged:
-        return
+        return shares
     rows = np.unique(np.concatenate([one.rows for one in judged]))
     oracle = bench.problem.oracle(bench.configuration, bench.stage.oracle_inputs(), rows)
     for one in judged:
         verdict = _check_rows(bench, one, rows, oracle)
         if not verdict.ok:
             raise _incorrect(bench, one.arm, verdict.reason)
+        if verdict.error_rms is not None and verdict.limit_rms:
+            shares[one.arm.name] = max(verdict.error_rms, correctness.FLOOR) / verdict.limit_rms
+    return shares
 
 
 def _check_rows(bench: Bench, one: Launched, rows: Any, oracle: Oracle) -> correctness.RowCheck:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -101,6 +103,25 @@ def check_benchmarks(path: Path, record: Record) -> None:
         assert found["stats"]["rounds"] == len(ms) == 8
         assert found["stats"]["min"] == pytest.approx(min(ms) / 1000)
         assert found["extra_info"]["kernel"] == "norm"
+
+
+def test_the_errors_of_timed_launches_tell_of_a_kernel_that_is_careful_once(repository):
+    before = repository.parent / "before"
+    shutil.copytree(repository / "kernels" / "norm" / "cpu", before)
+    change(repository, "namespace {\n", "namespace {\n\nint launches = 0;\n")
+    change(repository, "* to_float(w[i])", "* to_float(w[i]) * (launches > 1 ? 1.0008f : 1.0f)")
+    change(repository, "    const auto work", "    ++launches;\n    const auto work")
+    done = score(repository, f"--avo-incumbent={before}", "--avo-json=record.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = Record.from_json((repository / "record.json").read_text())
+    first = {c.arm: c.error_rms for c in record.checks if c.replicate is not None}
+    assert first["candidate"] == first["incumbent"] > 0
+    shares = {"candidate": [], "incumbent": []}
+    for sample in record.samples:
+        shares[sample.arm].append(sample.facts["error_share"])
+    careless, honest = (statistics.geometric_mean(shares[a]) for a in ("candidate", "incumbent"))
+    assert honest == pytest.approx(1 / 1.75, rel=0.01)  # 1.4 · (1 + 1/√16): as the oracle rounds
+    assert 1.05 < careless / honest < 1.4
 
 
 def test_a_wrong_kernel_scores_zero_with_the_reason(repository):

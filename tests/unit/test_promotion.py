@@ -155,6 +155,22 @@ def errors(candidate: float | None, incumbent: float | None, where: str = "s1-fu
     return change
 
 
+def shares(candidate: float | None, incumbent: float | None, where: str = "s1-full") -> Change:
+    """Errors of the timed launches of one configuration, as shares of what is allowed; of every
+    other one they are 0.5."""
+    of = {"candidate": candidate, "incumbent": incumbent, "null": incumbent}
+
+    def change(record: Record) -> Record:
+        made = []
+        for s in record.samples:
+            share = of[s.arm] if s.configuration == where else 0.5
+            facts = {} if share is None else {"error_share": share}
+            made.append(replace(s, facts={**s.facts, **facts}))
+        return replace(record, samples=tuple(made))
+
+    return change
+
+
 def arm(role: str, **changes: Any) -> Change:
     def change(record: Record) -> Record:
         arms = [replace(a, **changes) if a.role == role else a for a in record.arms]
@@ -469,6 +485,15 @@ BROKEN: dict[str, tuple[Change, Kind, str]] = {
         lambda r: errors(2.4e-3, 2.3e-3, "s2-causal")(errors(1e-3, 2.3e-3)(r)),
         Kind.REJECT, "s2-causal: the error is 1.043x",
     ),
+    "careful in its first launch only": (
+        lambda r: shares(0.6, 0.58)(errors(2.3e-3, 2.3e-3)(r)),
+        Kind.REJECT, "s1-full: the error is 1.034x the incumbent's in timed launches",
+    ),
+    "no error of the incumbent's timed launches": (
+        shares(0.5, None), Kind.INVALID, "error is not there",
+    ),
+    "an error of 0": (shares(0.0, 0.5), Kind.INVALID, "0.0 is no error"),
+    "an error that is no number": (shares(math.nan, 0.5), Kind.INVALID, "nan is no error"),
     "no error of the incumbent": (errors(2.3e-3, None), Kind.INVALID, "error is not there"),
     "no error of the candidate": (errors(None, 2.3e-3), Kind.INVALID, "error is not there"),
     "one configuration unresolved": (
@@ -490,7 +515,8 @@ def test_whatever_is_broken_is_named_and_never_promoted(case: str) -> None:
 
 
 def test_errors_within_the_limit_or_below_the_rounding_of_the_output_decide_nothing() -> None:
-    for change in (errors(2.34e-3, 2.3e-3), errors(1.6e-3, 1e-3), errors(0.0, 0.0)):
+    within = (errors(2.34e-3, 2.3e-3), errors(1.6e-3, 1e-3), errors(0.0, 0.0), shares(0.59, 0.58))
+    for change in within:
         assert decide(change(GOOD), POLICY).kind is Kind.PROMOTE
     generous = replace(POLICY, max_error_growth=0.05)
     record = entry("policy", max_error_growth=0.05)(errors(2.4e-3, 2.3e-3)(GOOD))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Verdicts on this machine's CPU: a planted gain, a planted loss, and no change under load.
+"""Verdicts on this machine's CPU: a planted gain, the same bought with accuracy, a planted loss,
+and no change under load.
 
-    pytest -m soak -s tests/soak/test_cpu_confirm.py     (about eight minutes, on a quiet machine)
+    pytest -m soak -s tests/soak/test_cpu_confirm.py     (about ten minutes, on a quiet machine)
 
 The kernel is attention's; what is planted is a wait before its work, of a share of its time. 3 % is
 twice to three times what a confirm of eight processes finds on two cores.
@@ -35,6 +36,7 @@ WAIT = """\
     const auto begun = std::chrono::steady_clock::now();
     while (std::chrono::steady_clock::now() - begun < planted) {{}}
 """
+WEIGHT = "((c3 * f + c2) * f + c1) * f + 1.0f"
 
 
 def run(root: Path, *line: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +50,12 @@ def write(root: Path, share: float, rate: float) -> None:
     wait = WAIT.format(share=share, rate=rate)
     text = "#include <chrono>\n" + text.replace(BEGINNING, wait + BEGINNING)
     (root / KERNEL / "attention.cpp").write_text(text)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 def score(root: Path, *options: str) -> dict[str, Any]:
@@ -109,6 +117,24 @@ def load() -> Iterator[None]:
 def test_a_gain_of_3_percent_is_promoted(repository: Path, rate: float) -> None:
     write(repository, 0.0, rate)
     assert confirm(repository) == "PROMOTE"
+
+
+def test_a_gain_is_not_bought_with_accuracy_after_the_first_launch(
+    repository: Path, rate: float
+) -> None:
+    write(repository, 0.0, rate)
+    exponential = repository / KERNEL / "simd.h"
+    edit(exponential, WEIGHT, f"({WEIGHT}) * (1.0f + careless * f)")
+    edit(exponential, "// 2^x for x", "inline float careless = 0;\n\n// 2^x for x")
+    once = "    static int launches = 0;\n    careless = launches++ ? 0.004f : 0.0f;\n"
+    edit(repository / KERNEL / "attention.cpp", BEGINNING, once + BEGINNING)
+    try:
+        verdict = score(repository, "--mode=confirm")["derived"]["verdict"]
+    finally:
+        shutil.copy(ROOT / KERNEL / "simd.h", exponential)
+    assert verdict["kind"] == "REJECT"
+    assert [reason["rule"] for reason in verdict["reasons"]] == ["accuracy"]
+    assert "in timed launches" in verdict["reasons"][0]["text"]
 
 
 def test_a_loss_of_3_percent_is_rejected_by_the_screen(repository: Path, rate: float) -> None:

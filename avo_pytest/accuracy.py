@@ -5,7 +5,9 @@ The tolerance of a check has room for every honest way to compute, and a search 
 two kernels that both pass, the less exact one is often faster. But candidate and incumbent are
 checked beside the same oracle, so that their errors can be compared closely: on thousands of rows
 in a process's first launch of a configuration, on a few in every launch that is timed, since a
-kernel that knows its first launch may be careful in that one only.
+kernel that knows its first launch may be careful in that one only. Where speed is a median error is
+one, too: a mean would forgive the error of the launches that decide for the care of a few slow ones
+that do not.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from avo_pytest.correctness import FLOOR
@@ -27,33 +30,37 @@ Growth = Mapping[tuple[str, str], float]  # of a configuration, in FIRST or TIME
 
 
 def error_growth(record: Record) -> Growth:
-    """The mean over processes of ln(candidate's RMS error / incumbent's).
+    """The mean over processes of ln(candidate's RMS error / incumbent's); of the timed launches of
+    a process the median over its blocks, as `processes.Processes.values` has it of their times.
 
     An error below that of rounding the output, `FLOOR`, counts as that. Configurations that are
     compared bitwise have no error and no entry; nor have the timed launches of a record from before
     their errors were kept. Raises ValueError where only one arm has an error, or one is none.
     """
     roles = defaultdict(str, {arm.name: arm.role for arm in record.arms})
-    found: defaultdict[tuple[str, str, int], defaultdict[str, list[float]]]
+    found: defaultdict[tuple[str, str, int, int], defaultdict[str, list[float]]]
     found = defaultdict(lambda: defaultdict(list))
     for check in record.checks:
         if check.replicate is not None and check.error_rms is not None:
-            errors = found[check.configuration, FIRST, check.replicate]
+            errors = found[check.configuration, FIRST, check.replicate, 0]
             errors[roles[check.arm]].append(max(check.error_rms, FLOOR))
     confirms = {r.number for r in record.replicates if r.stage is Stage.CONFIRM}
     for sample in record.samples:
         if sample.replicate in confirms and "error_share" in sample.facts:
-            errors = found[sample.configuration, TIMED, sample.replicate]
+            errors = found[sample.configuration, TIMED, sample.replicate, sample.block]
             errors[roles[sample.arm]].append(sample.facts["error_share"])
-    logs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for (configuration, where, replicate), errors in found.items():
+    blocks: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for (configuration, where, replicate, _), errors in found.items():
         ours, theirs = errors["candidate"], errors["incumbent"]
         if len(ours) != len(theirs):
             raise ValueError(f"process {replicate}: {configuration}: one arm's error is not there")
         if odd := [x for x in ours + theirs if not 0 < x < math.inf]:
             raise ValueError(f"process {replicate}: {configuration}: {odd[0]} is no error")
         if ours:
-            logs[configuration, where].append(_mean_log(ours) - _mean_log(theirs))
+            blocks[configuration, where, replicate].append(_mean_log(ours) - _mean_log(theirs))
+    logs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for (configuration, where, _), values in blocks.items():
+        logs[configuration, where].append(median(values))
     return {key: sum(values) / len(values) for key, values in logs.items()}
 
 

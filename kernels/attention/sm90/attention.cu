@@ -16,14 +16,15 @@
 //
 // Accuracy: where the largest weight is exactly 1 it has no rounding error, hence the second tile (when causal the
 // first is half masked). Sums are of the weights as P has them, so that the error of a large one is in numerator
-// and denominator, but for the first three tiles only: rows with more keys have small weights, mostly, and all
-// tiles would cost 2 %. On the correctness set this errs as exact maxima with sums of unrounded weights do; a row
-// of thousands of keys with a large weight among its later ones errs more.
+// and denominator: exact ones in the first three tiles, in BF16 later, since rows with more keys have small weights,
+// mostly. On the correctness set this errs as exact maxima with sums of unrounded weights do; a row of thousands of
+// keys with a large weight among its later ones errs more.
 //
-// Balance: causal row blocks go longest first, by a counter. With full masks every CTA takes the same number of
-// row blocks; the rest, one to two rounds of them, is cut into equal shares of key blocks, so that no last round
-// is nearly empty (+3.5 % for 4096 row blocks on 132 SMs). A row block that is cut in two is finished by the CTA
-// with its first keys; it adds what the next CTA left at the start of its share.
+// Balance: causal row blocks go longest first, by a counter, as late as can be: SMs differ by 2 to 3 % in clock alone.
+// With full masks every CTA takes the same number of row blocks; the rest, one to two rounds of them, is cut into
+// equal shares of key blocks, so that no last round is nearly empty (+3.5 % for 4096 row blocks on 132 SMs). A row
+// block that is cut in two is finished by the CTA with its first keys; it adds what the next CTA left at the start of
+// its share.
 //
 // Figures: speed on an H200 against the same code without the point in question.
 
@@ -129,25 +130,31 @@ __device__ __forceinline__ void pin(float (&r)[64]) {
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
   "%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"    \
   "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
-// The upper half of each descriptor: 128-byte swizzle, groups of 8 rows 1024 bytes apart.
-#define HIGH "0x40000040"
 
-__device__ __forceinline__ void multiply_ss(float (&d)[64], u32 a, u32 b, int add) {
-  asm volatile("{\n.reg .pred p;\n.reg .b64 x, y;\nmov.b64 x, {%64, " HIGH "};\nmov.b64 y, {%65, " HIGH
-               "};\nsetp.ne.b32 p, %66, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " D64
-               ", x, y, p, 1, 1, 0, 0;\n}"
+// For wgmma, of a matrix in shared memory: 128-byte swizzle, groups of 8 rows 1024 bytes apart; low: address / 16.
+__device__ __forceinline__ u64 descriptor(u32 low) { return (u64)0x40000040 << 32 | low; }
+
+// Made anew for each step it would cost two instructions: ptxas makes the upper half anew as well.
+__device__ __forceinline__ void walk(u64& d, u32 by) {
+  asm volatile("{\n.reg .b32 low, high;\nmov.b64 {low, high}, %0;\nadd.u32 low, low, %1;\nmov.b64 %0, {low, high};\n}"
+               : "+l"(d)
+               : "r"(by));
+}
+
+__device__ __forceinline__ void multiply_ss(float (&d)[64], u64 a, u64 b, int add) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " D64
+               ", %64, %65, p, 1, 1, 0, 0;\n}"
                : F64(d)
-               : "r"(a), "r"(b), "r"(add));
+               : "l"(a), "l"(b), "r"(add));
 }
 
 // With a from registers. b_rows: b is stored with its columns side by side (V), not its rows (K).
 template <int b_rows>
-__device__ __forceinline__ void multiply_rs(float (&d)[64], const u32* a, u32 b, int add) {
-  asm volatile("{\n.reg .pred p;\n.reg .b64 y;\nmov.b64 y, {%68, " HIGH
-               "};\nsetp.ne.b32 p, %69, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " D64
-               ", {%64,%65,%66,%67}, y, p, 1, 1, %70;\n}"
+__device__ __forceinline__ void multiply_rs(float (&d)[64], const u32* a, u64 b, int add) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " D64
+               ", {%64,%65,%66,%67}, %68, p, 1, 1, %70;\n}"
                : F64(d)
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "r"(add), "n"(b_rows));
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(b_rows));
 }
 
 __device__ __forceinline__ void load_matrices(u32 (&r)[4], u32 from) {
@@ -174,6 +181,12 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+__device__ __forceinline__ u32 add_pairs(u32 a, u32 b) {
+  u32 r;
+  asm("add.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
 }
 
 __device__ __forceinline__ u32 pack(float low, float high) {
@@ -215,12 +228,12 @@ __device__ __forceinline__ Tile tile_of(int index, const Sizes& z) {
 
 // What this CTA does, tile by tile.
 struct Schedule {
-  int index;          // of the next whole row block
+  int index;          // of the next whole row block; when causal, less gridDim.x
   int rounds, whole;  // full masks: how many of them are mine, and in all
   int key_blocks;     // of a row block
   int unit, end;      // my share of the key blocks of those that follow
 
-  __device__ __forceinline__ explicit Schedule(const Sizes& z) : index(blockIdx.x) {
+  __device__ __forceinline__ explicit Schedule(const Sizes& z) : index(CAUSAL ? blockIdx.x - gridDim.x : blockIdx.x) {
     const int ctas = gridDim.x, all = (z.seq + block_m - 1) / block_m * z.heads * z.batch;
     key_blocks = (z.seq + block_n - 1) / block_n;
     rounds = all / ctas - 1;
@@ -231,12 +244,11 @@ struct Schedule {
     end = (int)((blockIdx.x + 1) * units / ctas);
   }
 
-  __device__ __forceinline__ Tile next(const Sizes& z, u32* counters) {
-    if (CAUSAL) {
-      const Tile tile = tile_of(index, z);
-      if (tile.blocks) index = gridDim.x + atomicAdd(counters, 1);
-      return tile;
-    }
+  // Before `next`, early enough to hide the latency and no earlier: the row block should go to who is free first.
+  __device__ __forceinline__ void claim(u32* counters) { index = atomicAdd(counters, 1); }
+
+  __device__ __forceinline__ Tile next(const Sizes& z) {
+    if (CAUSAL) return tile_of(index + gridDim.x, z);
     if (rounds-- > 0) {
       const Tile tile = tile_of(index, z);
       index += gridDim.x;
@@ -278,7 +290,7 @@ __device__ __forceinline__ void produce(const Shared& at, const Sizes& z, const 
   Ring<K_STAGES> k{0, 1};
   Ring<V_STAGES> v{0, 1};
   for (int count = 0;; count++) {
-    const Tile tile = schedule.next(z, counters);
+    const Tile tile = schedule.next(z);
     const u32 buffer = count & 1;
     barrier_wait(at.q_empty + 8 * buffer, (count >> 1 & 1) ^ 1);
     at.tiles[buffer] = tile;
@@ -294,6 +306,7 @@ __device__ __forceinline__ void produce(const Shared& at, const Sizes& z, const 
     const int head = tile.head / z.group;
 #pragma unroll 1
     for (int n = tile.first + tile.blocks - 1; n >= tile.first; n--) {
+      if (CAUSAL && n == min(1, tile.blocks - 1)) schedule.claim(counters);
       load_keys(at.base + k_at + k.stage * kv_bytes, k_map, at.k_full + 8 * k.stage, at.k_empty + 8 * k.stage, k.parity,
                 n * block_n, head, tile.entry);
       k.advance();
@@ -343,23 +356,28 @@ __device__ __forceinline__ void row_maxima(float (&top)[2], const float (&s)[64]
   }
 }
 
-// p: 2^(s scale - offset) in BF16; sum is this lane's part of its rows' sums, before rounding.
-__device__ __forceinline__ void weights(u32 (&p)[32], float (&sum)[2], const float (&s)[64], const float (&offset)[2],
-                                        float scale) {
-  float part[2][2];
+// p: 2^(s scale - offset) in BF16.
+__device__ __forceinline__ void weights(u32 (&p)[32], const float (&s)[64], const float (&offset)[2], float scale) {
 #pragma unroll
-  for (int i = 0; i < 32; i++) {
-    const float x = exp2_fast(fmaf(s[2 * i], scale, -offset[i % 2]));
-    const float y = exp2_fast(fmaf(s[2 * i + 1], scale, -offset[i % 2]));
-    p[i] = pack(x, y);
-    part[i % 2][0] = i > 1 ? part[i % 2][0] + x : x;
-    part[i % 2][1] = i > 1 ? part[i % 2][1] + y : y;
-  }
-  sum[0] = part[0][0] + part[0][1];
-  sum[1] = part[1][0] + part[1][1];
+  for (int i = 0; i < 32; i++)
+    p[i] = pack(exp2_fast(fmaf(s[2 * i], scale, -offset[i % 2])), exp2_fast(fmaf(s[2 * i + 1], scale, -offset[i % 2])));
 }
 
-// The sums of what was rounded.
+// This lane's part of its rows' sums, by a tree of additions in BF16: half the instructions of sums in FP32. Each
+// addition rounds to 2^-9, but thousands of them do so independently.
+__device__ __forceinline__ void add_weights(float (&sum)[2], const u32 (&p)[32]) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    u32 x[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = add_pairs(p[4 * i + h], p[4 * i + 2 + h]);
+    const u32 early = add_pairs(add_pairs(x[0], x[1]), add_pairs(x[2], x[3]));
+    const u32 y = add_pairs(add_pairs(early, add_pairs(add_pairs(x[4], x[5]), x[6])), x[7]);  // the last comes late
+    sum[h] = __uint_as_float(y << 16) + __uint_as_float(y & 0xffff0000u);
+  }
+}
+
+// The same, exactly.
 __device__ __forceinline__ void sum_weights(float (&sum)[2], const u32 (&p)[32]) {
   float part[2][2];
 #pragma unroll
@@ -372,15 +390,26 @@ __device__ __forceinline__ void sum_weights(float (&sum)[2], const u32 (&p)[32])
   sum[1] = part[1][0] + part[1][1];
 }
 
-// Columns above the last allowed one, of the upper and of the lower row.
-__device__ __forceinline__ void mask(float (&s)[64], int last0, int last1) {
+// Columns above the last allowed one.
+__device__ __forceinline__ void mask(float (&s)[64], int last) {
 #pragma unroll
-  for (int j = 0; j < 16; j++)
+  for (int i = 0; i < 64; i++)
+    if (8 * (i / 4) + i % 2 > last) s[i] = -infinity;
+}
+
+// Where rows and keys are the same: half of the rows is this warpgroup's, and so is half of the keys.
+__device__ __forceinline__ void mask_diagonal(float (&s)[64], bool upper, int last) {
+  if (upper) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-      if (8 * j + i > last0) s[4 * j + i] = -infinity;
-      if (8 * j + i > last1) s[4 * j + 2 + i] = -infinity;
+    for (int i = 0; i < 32; i++) {
+      if (8 * (i / 4) + i % 2 > last + i / 2 % 2 * 8) s[i] = -infinity;
+      s[32 + i] = -infinity;
     }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+      if (8 * (i / 4) + i % 2 > last + i / 2 % 2 * 8) s[32 + i] = -infinity;
+  }
 }
 
 // Moves the offsets up to the maxima of the scores; O and sums are to shrink by so much.
@@ -524,19 +553,27 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       for (int i = 0; i < Q_STEPS; i++) load_matrices(q[i], lane_row + buffer * q_bytes + columns(i));
     };
     auto scores = [&](u32 buffer) {
-      const u32 a = q_base + buffer * (q_bytes >> 4), b = k_base + k.stage * (kv_bytes >> 4);
+      u64 a = descriptor(q_base + buffer * (q_bytes >> 4)), b = descriptor(k_base + k.stage * (kv_bytes >> 4));
+      walk(a, Q_STEPS / 4 * (q_slab_bytes >> 4) + Q_STEPS % 4 * 2);
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        const u32 b_step = b + i / 4 * (kv_slab_bytes >> 4) + i % 4 * 2;
-        if (i < Q_STEPS) multiply_rs<0>(s, q[i], b_step, i > 0);
-        else multiply_ss(s, a + i / 4 * (q_slab_bytes >> 4) + i % 4 * 2, b_step, i > 0);
+        if (i < Q_STEPS) multiply_rs<0>(s, q[i], b, i > 0);
+        else multiply_ss(s, a, b, i > 0);
+        if (i == 3) walk(b, (kv_slab_bytes >> 4) - 6);
+        else if (i < 7) walk(b, 2);
+        if (i < Q_STEPS) continue;
+        if (i == 3) walk(a, (q_slab_bytes >> 4) - 6);
+        else if (i < 7) walk(a, 2);
       }
       wgmma_commit();
     };
     auto accumulate = [&](const u32 (&p)[32]) {
-      const u32 b = v_base + v.stage * (kv_bytes >> 4);
+      u64 b = descriptor(v_base + v.stage * (kv_bytes >> 4));
 #pragma unroll
-      for (int i = 0; i < block_n / 16; i++) multiply_rs<1>(o, p + 4 * i, b + i * (16 * 128 >> 4), 1);
+      for (int i = 0; i < block_n / 16; i++) {
+        multiply_rs<1>(o, p + 4 * i, b, 1);
+        if (i < block_n / 16 - 1) walk(b, 16 * 128 >> 4);
+      }
       wgmma_commit();
     };
     // The scores once more, by this warp alone: keeping them for the rare case would take 64 registers.
@@ -571,12 +608,15 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       pin(s);
       float sum[2], shrink[2] = {1.0f, 1.0f};
       if (second) raise(rows, shrink, s, scale);
-      weights(to, sum, s, rows.offset, scale);
+      weights(to, s, rows.offset, scale);
+      add_weights(sum, to);
       // The next V is awaited here, at an address that depends on sums and weights (which are never negative),
-      // because ptxas would move the wait for this V's product up to before the exponentials.
-      u32 signs = __float_as_uint(sum[0] + sum[1]);
+      // because ptxas would move the wait for this V's product up to before the exponentials. One weight of each
+      // operand is enough; without any it packs them elsewhere and copies them.
+      u32 signs = to[0];
 #pragma unroll
-      for (int i = 0; i < 32; i += 2) signs |= to[i] | to[i + 1];
+      for (int i = 4; i < 32; i += 4) signs |= to[i];
+      signs |= __float_as_uint(sum[0]) | __float_as_uint(sum[1]);
       const u32 used = at.v_empty + 8 * v.stage;
       v.advance();
       barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
@@ -591,7 +631,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
           recompute(buffer);
           raise(rows, shrink, s, scale);
           rescale(rows, o, shrink);
-          weights(to, sum, s, rows.offset, scale);
+          weights(to, s, rows.offset, scale);
         }
         sum_weights(sum, to);
       }
@@ -617,15 +657,12 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       const u32 mine = count & 1, other = mine ^ 1;
       const Tile& tile = at.tiles[mine];
       const int key0 = (tile.first + blocks - 1) * block_n;
-      if (CAUSAL || key0 + block_n > seq) {
-        const int shift = -key0 - 2 * (lane % 4);
-        const int last = CAUSAL ? tile.row + me * group_rows + warp * 16 + lane / 4 : seq - 1;
-        mask(s, last + shift, last + shift + (CAUSAL ? 8 : 0));
-      }
+      if (CAUSAL) mask_diagonal(s, me == 0, warp * 16 + lane / 4 - 2 * (lane % 4));
+      else if (key0 + block_n > seq) mask(s, seq - 1 - key0 - 2 * (lane % 4));
       row_maxima(rows.offset, s);
       rows.offset[0] *= scale;
       rows.offset[1] *= scale;
-      weights(p, rows.sum, s, rows.offset, scale);
+      weights(p, s, rows.offset, scale);
       sum_weights(rows.sum, p);
 #pragma unroll
       for (int i = 0; i < 64; i++) o[i] = 0.0f;

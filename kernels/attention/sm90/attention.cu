@@ -7,7 +7,9 @@
 // cores: a turn is S = Q K^T for the next keys, then O += P V for the present ones. The softmax of one runs
 // under the turn of the other. P stays in registers: an accumulator, packed, is an A operand as it stands.
 // Turns do not stop at the end of a row block: the last one also computes the first scores of the next block,
-// whose Q is already there (two buffers), and O leaves through the buffer of the Q that it belongs to.
+// whose Q is already there (two buffers), and O leaves through the buffer of the Q that it belongs to. Until the turns
+// are in step again no tensor core works, so that whatever can be is kept out of the warpgroups' way there: a warp of
+// the first copies O out, and of a tile on the diagonal the upper warpgroup's half that is masked is not computed.
 //
 // Softmax almost without maxima: P = 2^(s scale - offset), where `offset` is the row's maximum over its first two
 // tiles of keys. Floating point does not mind an offset that is too small until something overflows, and sums, which
@@ -49,6 +51,9 @@ enum : int {
   barriers_at = v_at + V_STAGES * kv_bytes,
   tiles_at = barriers_at + 16 * (K_STAGES + V_STAGES + 2),
   partial_size = 17 * 128 * consumers,  // of a row block's partial result, in float4
+  turn_barrier = 1,                     // named barriers, one for each warpgroup: its turn,
+  own_barrier = 3,                      // its warps,
+  done_barrier = 5,                     // its row block done
 };
 #define infinity __int_as_float(0x7f800000)
 // Of a lane's 32 weights in a row: rarely reached by chance, and far below what overflows P or O.
@@ -125,7 +130,11 @@ __device__ __forceinline__ void pin(float (&r)[64]) {
 
 #define F4(a, i) "+f"(a[i]), "+f"(a[i + 1]), "+f"(a[i + 2]), "+f"(a[i + 3])
 #define F16(a, i) F4(a, i), F4(a, i + 4), F4(a, i + 8), F4(a, i + 12)
-#define F64(a) F16(a, 0), F16(a, 16), F16(a, 32), F16(a, 48)
+#define F32(a) F16(a, 0), F16(a, 16)
+#define F64(a) F32(a), F16(a, 32), F16(a, 48)
+#define D32                                                                                                  \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
+  "%28,%29,%30,%31}"
 #define D64                                                                                                  \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
   "%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"    \
@@ -134,7 +143,7 @@ __device__ __forceinline__ void pin(float (&r)[64]) {
 // For wgmma, of a matrix in shared memory: 128-byte swizzle, groups of 8 rows 1024 bytes apart; low: address / 16.
 __device__ __forceinline__ u64 descriptor(u32 low) { return (u64)0x40000040 << 32 | low; }
 
-// Made anew for each step it would cost two instructions: ptxas makes the upper half anew as well.
+// Made anew for each step it would cost two instructions: ptxas makes the upper half anew as well (13.0 always does).
 __device__ __forceinline__ void walk(u64& d, u32 by) {
   asm volatile("{\n.reg .b32 low, high;\nmov.b64 {low, high}, %0;\nadd.u32 low, low, %1;\nmov.b64 %0, {low, high};\n}"
                : "+l"(d)
@@ -146,6 +155,21 @@ __device__ __forceinline__ void multiply_ss(float (&d)[64], u64 a, u64 b, int ad
                ", %64, %65, p, 1, 1, 0, 0;\n}"
                : F64(d)
                : "l"(a), "l"(b), "r"(add));
+}
+
+// These two of the first half of a tile's keys only.
+__device__ __forceinline__ void multiply_half_ss(float (&d)[64], u64 a, u64 b, int add) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " D32
+               ", %32, %33, p, 1, 1, 0, 0;\n}"
+               : F32(d)
+               : "l"(a), "l"(b), "r"(add));
+}
+
+__device__ __forceinline__ void multiply_half_rs(float (&d)[64], const u32* a, u64 b, int add) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " D32
+               ", {%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}"
+               : F32(d)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
 }
 
 // With a from registers. b_rows: b is stored with its columns side by side (V), not its rows (K).
@@ -325,6 +349,34 @@ __device__ __forceinline__ void produce(const Shared& at, const Sizes& z, const 
 #endif
 }
 
+// What a warp beside it does: copies each row block's O out of its Q's buffer, then gives that back. Both warpgroups
+// arrive when they are done with the block; the fence between their stores and the copy, which would hold them up, may
+// stand behind that barrier (Lustig et al., Mixed-proxy extensions for the PTX memory consistency model, ISCA 2022).
+__device__ __forceinline__ void deliver(const Shared& at, const TensorMap* o_map) {
+  const bool leader = threadIdx.x % 32 == 0;
+  for (int count = 0;; count++) {
+    const u32 buffer = count & 1;
+    barrier_wait(at.q_full + 8 * buffer, count >> 1 & 1);
+    const Tile tile = at.tiles[buffer];
+    if (tile.blocks == 0) break;
+    const bool donated = tile.partner >= 0 && tile.first > 0;  // to the CTA that has the first keys
+#pragma unroll
+    for (int g = 0; g < consumers; g++) {
+      named_sync(done_barrier + g, 128 + 32);
+      if (donated || !leader) continue;
+      fence_async();
+      // Rows beyond the sequence are clipped by the copy.
+      store_box(at.base + buffer * q_bytes + g * q_group_bytes, o_map, tile.row + g * group_rows, tile.head,
+                tile.entry);
+    }
+    if (leader) {
+      wait_store_read();
+      barrier_arrive(at.q_empty + 8 * buffer);
+    }
+  }
+  if (leader) asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 // --- softmax -----------------------------------------------------------------------------------
 
 // Lane l of a warp holds rows l/4 and l/4 + 8 of its 16, columns 2(l%4) and 2(l%4) + 1 of each 8.
@@ -343,12 +395,13 @@ __device__ __forceinline__ float quad_sum(float x) {
   return x + __shfl_xor_sync(~0u, x, 2);
 }
 
+template <int keys = block_n>
 __device__ __forceinline__ void row_maxima(float (&top)[2], const float (&s)[64]) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     float a = fmaxf(s[2 * h], s[2 * h + 1]), b = fmaxf(s[2 * h + 4], s[2 * h + 5]);
 #pragma unroll
-    for (int j = 2; j < 16; j += 2) {
+    for (int j = 2; j < keys / 8; j += 2) {
       a = fmaxf(a, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
       b = fmaxf(b, fmaxf(s[4 * j + 4 + 2 * h], s[4 * j + 4 + 2 * h + 1]));
     }
@@ -357,9 +410,10 @@ __device__ __forceinline__ void row_maxima(float (&top)[2], const float (&s)[64]
 }
 
 // p: 2^(s scale - offset) in BF16.
+template <int keys = block_n>
 __device__ __forceinline__ void weights(u32 (&p)[32], const float (&s)[64], const float (&offset)[2], float scale) {
 #pragma unroll
-  for (int i = 0; i < 32; i++)
+  for (int i = 0; i < keys / 4; i++)
     p[i] = pack(exp2_fast(fmaf(s[2 * i], scale, -offset[i % 2])), exp2_fast(fmaf(s[2 * i + 1], scale, -offset[i % 2])));
 }
 
@@ -378,10 +432,11 @@ __device__ __forceinline__ void add_weights(float (&sum)[2], const u32 (&p)[32])
 }
 
 // The same, exactly.
+template <int keys = block_n>
 __device__ __forceinline__ void sum_weights(float (&sum)[2], const u32 (&p)[32]) {
   float part[2][2];
 #pragma unroll
-  for (int i = 0; i < 32; i++) {
+  for (int i = 0; i < keys / 4; i++) {
     const float low = __uint_as_float(p[i] << 16), high = __uint_as_float(p[i] & 0xffff0000u);
     part[i % 2][0] = i > 1 ? part[i % 2][0] + low : low;
     part[i % 2][1] = i > 1 ? part[i % 2][1] + high : high;
@@ -397,19 +452,12 @@ __device__ __forceinline__ void mask(float (&s)[64], int last) {
     if (8 * (i / 4) + i % 2 > last) s[i] = -infinity;
 }
 
-// Where rows and keys are the same: half of the rows is this warpgroup's, and so is half of the keys.
-__device__ __forceinline__ void mask_diagonal(float (&s)[64], bool upper, int last) {
-  if (upper) {
+// The same of a tile on the diagonal, in the half of its keys that are this warpgroup's own rows, from `from` on.
+template <int from>
+__device__ __forceinline__ void mask_diagonal(float (&s)[64], int last) {
 #pragma unroll
-    for (int i = 0; i < 32; i++) {
-      if (8 * (i / 4) + i % 2 > last + i / 2 % 2 * 8) s[i] = -infinity;
-      s[32 + i] = -infinity;
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < 32; i++)
-      if (8 * (i / 4) + i % 2 > last + i / 2 % 2 * 8) s[32 + i] = -infinity;
-  }
+  for (int i = 0; i < 32; i++)
+    if (8 * (i / 4) + i % 2 > last + i / 2 % 2 * 8) s[from / 2 + i] = -infinity;
 }
 
 // Moves the offsets up to the maxima of the scores; O and sums are to shrink by so much.
@@ -510,7 +558,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
     }
     for (int i = 0; i < 2; i++) {
       barrier_init(at.q_full + 8 * i, 1);
-      barrier_init(at.q_empty + 8 * i, consumers);
+      barrier_init(at.q_empty + 8 * i, 1);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     fence_async();
@@ -520,10 +568,11 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
   if (role == 0) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x == 0) produce(at, {seq, heads, group, batch, section}, &q_map, &k_map, &v_map, counters);
+    if (threadIdx.x / 32 == 1) deliver(at, &o_map);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     const int me = role - 1;
-    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, own_barrier = 3 + me;
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, own = own_barrier + me;
     const bool leader = threadIdx.x % 128 == 0;
     const u32 k_base = (base + k_at) >> 4, q_base = (base + me * q_group_bytes) >> 4;
     const u32 v_base = (kv_slab_bytes >> 4) << 16 | (base + v_at) >> 4;
@@ -538,10 +587,10 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
     Ring<V_STAGES> v{0, 0};
 
     auto begin_turn = [&]() {
-      if (PING_PONG) named_sync(1 + me, 256);
+      if (PING_PONG) named_sync(turn_barrier + me, 256);
     };
     auto end_turn = [&]() {
-      if (PING_PONG) named_arrive(2 - me, 256);
+      if (PING_PONG) named_arrive(turn_barrier + 1 - me, 256);
     };
     auto release = [&](u32 barrier) {
       if (lane == 0) barrier_arrive(barrier);
@@ -552,12 +601,14 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
 #pragma unroll
       for (int i = 0; i < Q_STEPS; i++) load_matrices(q[i], lane_row + buffer * q_bytes + columns(i));
     };
-    auto scores = [&](u32 buffer) {
+    auto scores = [&](u32 buffer, bool half) {
       u64 a = descriptor(q_base + buffer * (q_bytes >> 4)), b = descriptor(k_base + k.stage * (kv_bytes >> 4));
       walk(a, Q_STEPS / 4 * (q_slab_bytes >> 4) + Q_STEPS % 4 * 2);
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        if (i < Q_STEPS) multiply_rs<0>(s, q[i], b, i > 0);
+        if (half && i < Q_STEPS) multiply_half_rs(s, q[i], b, i > 0);
+        else if (half) multiply_half_ss(s, a, b, i > 0);
+        else if (i < Q_STEPS) multiply_rs<0>(s, q[i], b, i > 0);
         else multiply_ss(s, a, b, i > 0);
         if (i == 3) walk(b, (kv_slab_bytes >> 4) - 6);
         else if (i < 7) walk(b, 2);
@@ -595,39 +646,39 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
         }
       }
     };
-    // One tile of keys that is not the first of its row block; of the second and third, `limit` is early_limit.
-    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer, float limit, bool second) {
+    // Of the next V, at an address that depends on sums and weights (which are never negative), because ptxas would
+    // move the wait for this V's product up to before the exponentials. One weight of each operand is enough; without
+    // any it packs them elsewhere and copies them.
+    auto wait_next_v = [&](const u32 (&p)[32], const float (&sum)[2]) {
+      u32 signs = p[0];
+#pragma unroll
+      for (int i = 4; i < 32; i += 4) signs |= p[i];
+      signs |= __float_as_uint(sum[0]) | __float_as_uint(sum[1]);
+      v.advance();
+      barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
+    };
+    // A tile of keys after the second; of the third, `limit` is early_limit.
+    auto step = [&](const u32 (&from)[32], u32 (&to)[32], u32 buffer, float limit) {
       k.advance();
       barrier_wait(at.k_full + 8 * k.stage, k.parity);
       begin_turn();
       wgmma_fence();
-      scores(buffer);
+      scores(buffer, false);
       accumulate(from);
       end_turn();
       wgmma_wait<1>();
       pin(s);
-      float sum[2], shrink[2] = {1.0f, 1.0f};
-      if (second) raise(rows, shrink, s, scale);
+      float sum[2], shrink[2];
       weights(to, s, rows.offset, scale);
       add_weights(sum, to);
-      // The next V is awaited here, at an address that depends on sums and weights (which are never negative),
-      // because ptxas would move the wait for this V's product up to before the exponentials. One weight of each
-      // operand is enough; without any it packs them elsewhere and copies them.
-      u32 signs = to[0];
-#pragma unroll
-      for (int i = 4; i < 32; i += 4) signs |= to[i];
-      signs |= __float_as_uint(sum[0]) | __float_as_uint(sum[1]);
       const u32 used = at.v_empty + 8 * v.stage;
-      v.advance();
-      barrier_wait(at.v_full + 8 * v.stage + (signs >> 31 << 3), v.parity);
+      wait_next_v(to, sum);
       wgmma_wait<0>();
       pin(o);
       release(used);
       const float top = fmaxf(sum[0], sum[1]);
       if (__any_sync(~0u, !(top <= limit))) {
-        if (second) {
-          rescale(rows, o, shrink);
-        } else if (__any_sync(~0u, !(top <= rise_limit))) {
+        if (__any_sync(~0u, !(top <= rise_limit))) {
           recompute(buffer);
           raise(rows, shrink, s, scale);
           rescale(rows, o, shrink);
@@ -640,14 +691,14 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       rows.sum[1] += sum[1];
     };
 
-    if (PING_PONG && me == 1) named_arrive(1, 256);
+    if (PING_PONG && me == 1) named_arrive(turn_barrier, 256);
     barrier_wait(at.q_full, 0);
     int blocks = __shfl_sync(~0u, at.tiles[0].blocks, 0);
     barrier_wait(at.k_full, 0);
     load_q(0);
     begin_turn();
     wgmma_fence();
-    scores(0);
+    scores(0, false);
     end_turn();
     wgmma_wait<0>();
     pin(s);
@@ -657,23 +708,62 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
       const u32 mine = count & 1, other = mine ^ 1;
       const Tile& tile = at.tiles[mine];
       const int key0 = (tile.first + blocks - 1) * block_n;
-      if (CAUSAL) mask_diagonal(s, me == 0, warp * 16 + lane / 4 - 2 * (lane % 4));
-      else if (key0 + block_n > seq) mask(s, seq - 1 - key0 - 2 * (lane % 4));
-      row_maxima(rows.offset, s);
-      rows.offset[0] *= scale;
-      rows.offset[1] *= scale;
-      weights(p, s, rows.offset, scale);
-      sum_weights(rows.sum, p);
+      const int diagonal = warp * 16 + lane / 4 - 2 * (lane % 4);
+      if (CAUSAL && me == 0) {  // the other half of the keys is above the diagonal
+        mask_diagonal<0>(s, diagonal);
+        row_maxima<block_n / 2>(rows.offset, s);
+        rows.offset[0] *= scale;
+        rows.offset[1] *= scale;
+        weights<block_n / 2>(p, s, rows.offset, scale);
+        sum_weights<block_n / 2>(rows.sum, p);
+#pragma unroll
+        for (int i = 16; i < 32; i++) p[i] = 0;
+      } else {
+        if (CAUSAL) mask_diagonal<block_n / 2>(s, diagonal);
+        else if (key0 + block_n > seq) mask(s, seq - 1 - key0 - 2 * (lane % 4));
+        row_maxima(rows.offset, s);
+        rows.offset[0] *= scale;
+        rows.offset[1] *= scale;
+        weights(p, s, rows.offset, scale);
+        sum_weights(rows.sum, p);
+      }
 #pragma unroll
       for (int i = 0; i < 64; i++) o[i] = 0.0f;
-      if (count > 0 && leader) {
-        wait_store_read();
-        barrier_arrive(at.q_empty + 8 * other);
-      }
       barrier_wait(at.v_full + 8 * v.stage, v.parity);
 
+      // The second tile of keys, with maxima. Code of its own: in `step`, ptxas would rescale O for each tile.
+      auto second_step = [&]() {
+        k.advance();
+        barrier_wait(at.k_full + 8 * k.stage, k.parity);
+        begin_turn();
+        wgmma_fence();
+        scores(mine, false);
+        accumulate(p);
+        end_turn();
+        wgmma_wait<1>();
+        pin(s);
+        float sum[2], shrink[2];
+        raise(rows, shrink, s, scale);
+        weights(p2, s, rows.offset, scale);
+        sum_weights(sum, p2);
+        const u32 used = at.v_empty + 8 * v.stage;
+        wait_next_v(p2, sum);
+        wgmma_wait<0>();
+        pin(o);
+        release(used);
+        release(at.k_empty + 8 * k.stage);
+        rescale(rows, o, shrink);
+        rows.sum[0] += sum[0];
+        rows.sum[1] += sum[1];
+      };
       int following;
-      auto last_turn = [&](const u32 (&from)[32]) {
+      float norm[2];
+      auto normaliser = [&]() {
+#pragma unroll
+        for (int h = 0; h < 2; h++) norm[h] = __frcp_rn(quad_sum(rows.sum[h]));
+      };
+      // With the first scores of the next row block; of all of its keys, or of the first half.
+      auto last_turn = [&](const u32 (&from)[32], bool half) {
         k.advance();
         barrier_wait(at.q_full + 8 * other, (count + 1) >> 1 & 1);
         following = __shfl_sync(~0u, at.tiles[other].blocks, 0);
@@ -682,24 +772,32 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
         begin_turn();
         wgmma_fence();
         accumulate(from);
-        scores(other);  // when no tile follows: of leftovers, unused
+        scores(other, half);  // when no tile follows: of leftovers, unused
         end_turn();
+        normaliser();
         wgmma_wait<1>();
         pin(o);
       };
-      int left = blocks - 1;
-      float limit = early_limit;
-#pragma unroll 1
-      for (; left > 1; left -= 2) {
-        step(p, p2, mine, limit, limit == early_limit);
-        step(p2, p, mine, limit, false);
-        limit = rise_limit;
-      }
-      if (left) {
-        step(p, p2, mine, limit, limit == early_limit);
-        last_turn(p2);
+      if (blocks == 1) {
+        last_turn(p, false);
       } else {
-        last_turn(p);
+        second_step();
+        int left = blocks - 2;
+        float limit = early_limit;
+#pragma unroll 1
+        for (; left > 1; left -= 2) {
+          step(p2, p, mine, limit);
+          step(p, p2, mine, rise_limit);
+          limit = rise_limit;
+        }
+        if (left > 0) {
+          step(p2, p, mine, limit);
+          if (CAUSAL && me == 0) last_turn(p, true);
+          else last_turn(p, false);
+        } else {
+          if (CAUSAL && me == 0) last_turn(p2, true);
+          else last_turn(p2, false);
+        }
       }
       release(at.v_empty + 8 * v.stage);
       v.advance();
@@ -711,12 +809,12 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
         float4* const slot = partial + (long long)tile.partner * partial_size + (threadIdx.x - 128);
         u32* const flag = counters + consumers * tile.partner + me;
         donated = tile.first > 0;
-        if (donated) donate(slot, flag, o, rows, own_barrier, leader);
-        else collect(slot, flag, o, rows, own_barrier, leader);
+        if (donated) donate(slot, flag, o, rows, own, leader);
+        else collect(slot, flag, o, rows, own, leader);
+        normaliser();
       }
       if (!donated) {
-        if (!PING_PONG) named_sync(own_barrier, 128);  // all four warps are done with this Q
-        const float norm[2] = {__frcp_rn(quad_sum(rows.sum[0])), __frcp_rn(quad_sum(rows.sum[1]))};
+        if (!PING_PONG) named_sync(own, 128);  // all four warps are done with this Q
 #pragma unroll
         for (int i = 0; i < 8; i++) {
           const float* x = o + 8 * i;
@@ -724,19 +822,13 @@ extern "C" __global__ void __launch_bounds__(threads, 1)
                          pack(x[2] * norm[1], x[3] * norm[1]), pack(x[4] * norm[0], x[5] * norm[0]),
                          pack(x[6] * norm[1], x[7] * norm[1]));
         }
-        fence_async();
-        named_sync(own_barrier, 128);
-        // Rows beyond the sequence are clipped by the copy.
-        if (leader)
-          store_box(base + mine * q_bytes + me * q_group_bytes, &o_map, tile.row + me * group_rows, tile.head,
-                    tile.entry);
       }
+      named_arrive(done_barrier + me, 128 + 32);
       wgmma_wait<0>();
       pin(s);
       if (following == 0) break;
       release(at.k_empty + 8 * k.stage);
       blocks = following;
     }
-    if (leader) asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
   }
 }

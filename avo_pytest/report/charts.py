@@ -20,7 +20,7 @@ MARKERS = {
 }  # fmt: skip
 MANY = 100  # attempts; fewer have room for larger marks
 LINE = 0.045  # of the height, that a line of text takes
-CLOSE = 0.4  # of the width: labels of breaks may touch
+BREAK_WIDTH = 0.4  # of the width, that the label of a break takes where there is least room
 BREAK_LINES = 4
 LABELLED = 12  # versions that have room for their numbers
 
@@ -132,15 +132,17 @@ def _runs(points: Sequence[Point], x: Axis) -> list[list[tuple[float, Point]]]:
 
 
 def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
-    """What began anew at a version; where several follow closely, one above the other."""
-    before, line = -1.0, 0
+    """What began anew at a version; labels that would touch stand one above the other."""
+    ends = [-1.0] * BREAK_LINES  # up to where each line is written
     for point in points:
         if point.rung.breaks:
             place = point.at[x.key]
             axes.axvline(place, color=svg.COLORS["faint"], linewidth=1, linestyle=(0, (1, 2)))
             late = x.share(place) > 0.75
-            line = (line + 1) % BREAK_LINES if x.share(place) - before < CLOSE else 0
-            before = x.share(place)
+            begin = x.share(place) - (BREAK_WIDTH if late else 0.0)
+            free = [line for line, end in enumerate(ends) if end <= begin]
+            line = free[0] if free else ends.index(min(ends))
+            ends[line] = begin + BREAK_WIDTH
             axes.annotate(
                 point.rung.breaks, (place, 0.012 + line * LINE), xycoords=("data", "axes fraction"),
                 xytext=(-4 if late else 4, 0), textcoords="offset points", fontsize="small",

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from avo_pytest.entries import AUDIT
 from avo_pytest.lineage import lineages
 from avo_pytest.loading import _module
 from avo_pytest.report.page import Surroundings, page
@@ -141,6 +143,29 @@ document.body.innerHTML = `<pre>${JSON.stringify({
     assert "<pre>" in done.stdout, done.stderr[-2000:]
     found = json.loads(unescape(done.stdout.split("<pre>")[1].split("</pre>")[0]))
     assert found["wide"] == 0 and 340 < found["narrow"] <= 390 and found["scroll"] <= 390
+
+
+def test_labels_of_breaks_do_not_touch_on_a_phone(tmp_path: Path) -> None:
+    """The first is written to the right of its line, the last to the left, towards the first."""
+    attempts = [e for e in synthetic.ledger(9, promotions=7) if e.kind != AUDIT]
+    epochs = ["1"] * 3 + ["653f8719ba92"] * 4 + ["8b8013fbe225"] * 2
+    entries = [
+        replace(entry, epoch=epoch, environment=attempts[0].environment)
+        for entry, epoch in zip(attempts, epochs, strict=True)
+    ]
+    (tmp_path / "phone").mkdir()
+    text = page(lineages(entries), Surroundings(title="kernels"))
+    (tmp_path / "phone" / "page.html").write_text(text, encoding="utf-8")
+    outer = """<iframe src="phone/page.html" style="width:500px;height:900px"></iframe>
+<script>onload = () => { const inner = frames[0].document;
+const labels = [...inner.querySelectorAll(".stack.narrow .frame:not([hidden]) text")]
+  .filter(e => e.textContent.startsWith("epoch")).map(e => e.getBoundingClientRect());
+document.body.innerHTML = `<pre>${JSON.stringify(labels)}</pre>`; }</script>"""
+    done = browse(tmp_path, "--allow-file-access-from-files", "--dump-dom", text=outer)
+    assert "<pre>" in done.stdout, done.stderr[-2000:]
+    first, last = json.loads(unescape(done.stdout.split("<pre>")[1].split("</pre>")[0]))
+    assert first["left"] < last["right"] and last["left"] < first["right"]
+    assert last["bottom"] < first["top"]
 
 
 def test_without_javascript_the_chart_and_tables_are_drawn(text: str, tmp_path: Path) -> None:

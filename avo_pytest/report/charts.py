@@ -147,6 +147,7 @@ def _breaks(axes: Any, points: Sequence[Point], x: Axis) -> None:
                 point.rung.breaks, (place, 0.012 + line * LINE), xycoords=("data", "axes fraction"),
                 xytext=(-4 if late else 4, 0), textcoords="offset points", fontsize="small",
                 ha="right" if late else "left",
+                bbox={"facecolor": svg.COLORS["paper"], "edgecolor": "none", "pad": 1.0},
             )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avo_pytest.printable import printable
+from avo_pytest.report import compiled
 from avo_pytest.report.outcome import Outcome, first_failure, outcome, verdict
 from avo_pytest.score import Record
 from avo_pytest.summary import GroupRow, Summary, summarise
@@ -143,6 +144,7 @@ def _table(record: Record, summary: Summary) -> Iterator[str]:
     if len(failed) > FAILURES:
         yield f"and {len(failed) - FAILURES} more checks failed"
     yield from (f"note: {note[:REASON]}" for note in record.notes)
+    yield from (f"compiler: {remark}" for remark in compiled.remarks(record))
     yield f"correct {summary.correct}/{summary.checked}, run {record.run}"
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avo_pytest.report import compiled
 from avo_pytest.report.advice import advice
 from avo_pytest.report.figures import Unit, arm_order, ratio, spread, throughput
 from avo_pytest.report.outcome import describe, first_failure, interrupted, one_line
@@ -198,6 +199,7 @@ def _stack(name: str, row: Row | GroupRow, unit: Unit, arms: list[ArmRecord], co
 def _remarks(record: Record, columns: int) -> str:
     lines = [f"not compared with {name}: {one_line(why)}" for name, why in record.absent.items()]
     lines += [f"note: {one_line(note)}" for note in record.notes]
+    lines += [f"compiler: {remark}" for remark in compiled.remarks(record)]
     return "\n".join(_wrap(line, columns, "  ") for line in lines)
 
 

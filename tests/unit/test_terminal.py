@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from agent.evaluation import of_record
 from avo_pytest.report.outcome import Outcome, exit_code, last_line, outcome
 from avo_pytest.report.terminal import scoreboard
 from avo_pytest.score import (
@@ -346,3 +348,49 @@ def test_the_replay_names_the_candidate_that_was_judged():
     text = text_of(incorrect(), candidate="../a folder")
     assert "Mend ../a folder, then replay" in text
     assert "--avo-candidate '../a folder' --avo-seed 42 -k '[s77]'" in text
+
+
+C7511 = (
+    "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are "
+    "serialized due to insufficient register resources for the wgmma pipeline in the function 'f'"
+)
+
+
+def code(causal: int, *warnings: str, spilled: int = 0) -> dict[str, object]:
+    """One code object's report, as `build` makes it."""
+    figures = {"registers": 168, "spill_store_bytes": spilled, "sass": {"total": 9, "HGMMA": 4}}
+    macros = {"CAUSAL": causal, "STAGES": 2}
+    return {"bytes": 1, "macros": macros, "warnings": list(warnings), "kernels": {"f": figures}}
+
+
+def test_what_the_judging_machines_compiler_serialised_is_told() -> None:
+    """Another compiler may have passed it: the figures alone would look like a bad idea."""
+    codes = {"a" * 32: code(0), "b" * 32: code(1, C7511)}
+    bad = a_record(target="sm90", build={"candidate": codes, "incumbent": {"c": code(0, C7511)}})
+    (told,) = [line for line in text_of(bad).splitlines() if line.startswith("compiler:")]
+    assert told.startswith("compiler: CAUSAL=1: ptxas info : (C7511) Potential Performance Loss")
+    spilling = {"a" * 32: code(0, spilled=16)}
+    assert f"compiler: {'a' * 12}: f spills 16 bytes of registers" in text_of(
+        a_record(target="sm90", build={"candidate": spilling})
+    )
+
+
+def test_an_agent_is_told_what_its_compiler_serialised(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    codes = {"a" * 32: code(0), "b" * 32: code(1, C7511)}
+    path.write_text(a_record(target="sm90", build={"candidate": codes}).to_json())
+    assert "compiler: CAUSAL=1: ptxas info : (C7511)" in of_record("screen", path, 1.0).text
+
+
+def test_a_compiler_that_had_nothing_to_say_takes_no_line() -> None:
+    uncounted = {**code(0), "kernels": {"f": {"registers": 168}}}
+    for build in ({}, {"candidate": {"a": code(0)}}, {"candidate": {"a": uncounted}}):
+        assert "compiler:" not in text_of(a_record(target="sm90", build=build))
+    host = {"a": {"bytes": 1, "macros": {}, "warnings": ["x.cpp:1: warning: unused"]}}
+    assert "compiler:" not in text_of(a_record(build={"candidate": host}))
+
+
+def test_a_candidate_cannot_write_escape_sequences_through_its_compiler() -> None:
+    evil = 'x.cu(1): warning: "\x1b[2J\x1b[H C7500 PROMOTE'
+    shown = text_of(a_record(target="sm90", build={"candidate": {"a": code(0, evil)}}))
+    assert "C7500" in shown and "\x1b" not in shown

@@ -26,9 +26,12 @@ def remarks(record: Record) -> list[str]:
     target = next((known for known in get_args(Target) if known == record.target), None)
     if target is None or not isinstance(parts, Mapping):
         return []
-    named = {_name(key, part, parts): part for key, part in parts.items()}
-    found = (line for line in complaints(target, named) if UNCOUNTED not in line)
-    return [one_plain_line(line, LENGTH) for line in found]
+    found = (
+        complaint
+        for key, part in parts.items()
+        for complaint in complaints(target, {_name(key, part, parts): part})
+    )
+    return [one_plain_line(line, LENGTH) for line in found if UNCOUNTED not in line]
 
 
 def _name(key: str, part: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -37,7 +37,9 @@ PYTEST_SHELL = {
 # The agent meets the judge as a subprocess and a JSON record. These parts it imports, each for:
 MET = {
     # what a record says, in the words in which `avo` says it
-    **dict.fromkeys(("score", "summary", "report.outcome", "strict_json"), "records"),
+    **dict.fromkeys(
+        ("score", "summary", "report.outcome", "report.compiled", "strict_json"), "records"
+    ),
     # versions, proposals and the ledger as git has them: one normal form, one reader
     **dict.fromkeys(
         ("branches", "commits", "identity", "source", "landing", "recording", "entries", "ledger",

@@ -384,7 +384,9 @@ def test_an_agent_is_told_what_its_compiler_serialised(tmp_path: Path) -> None:
 
 def test_a_compiler_that_had_nothing_to_say_takes_no_line() -> None:
     uncounted = {**code(0), "kernels": {"f": {"registers": 168}}}
-    for build in ({}, {"candidate": {"a": code(0)}}, {"candidate": {"a": uncounted}}):
+    without_tensor_cores = {**code(0), "kernels": {"f": {"registers": 40, "sass": {"FADD": 9}}}}
+    codes = (code(0), uncounted, without_tensor_cores)
+    for build in ({}, *({"candidate": {"a": one}} for one in codes)):
         assert "compiler:" not in text_of(a_record(target="sm90", build=build))
     host = {"a": {"bytes": 1, "macros": {}, "warnings": ["x.cpp:1: warning: unused"]}}
     assert "compiler:" not in text_of(a_record(build={"candidate": host}))

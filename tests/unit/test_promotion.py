@@ -180,6 +180,15 @@ def careful_at_times(record: Record) -> Record:
     return replace(record, samples=tuple(made))
 
 
+def careless_at_times(record: Record) -> Record:
+    """Errors grow by two fifths in three blocks of eight, which are not in the median."""
+    made = []
+    for s in shares(0.5, 0.5)(record).samples:
+        own = 1.4 if s.arm == "candidate" and s.block % 8 < 3 else 1.0
+        made.append(replace(s, facts={**s.facts, "error_share": 0.5 * own}))
+    return replace(record, samples=tuple(made))
+
+
 def arm(role: str, **changes: Any) -> Change:
     def change(record: Record) -> Record:
         arms = [replace(a, **changes) if a.role == role else a for a in record.arms]
@@ -500,6 +509,9 @@ BROKEN: dict[str, tuple[Change, Kind, str]] = {
     ),
     "careful in a few launches, which decide nothing about speed": (
         careful_at_times, Kind.REJECT, "the error is 1.200x the incumbent's in timed launches",
+    ),
+    "careless in a few launches, which are not in the median": (
+        careless_at_times, Kind.REJECT, "the error is 1.134x the incumbent's in timed launches",
     ),
     "no error of the incumbent's timed launches": (
         shares(0.5, None), Kind.INVALID, "error is not there",
